@@ -1,0 +1,274 @@
+"""Named data sets as uint8 tensors in memory, and whole-batch augmentation.
+
+`load("mnist")` looks in `S6_DATA_DIR` (default `data/`), where torchvision keeps and fetches the files;
+`load("digits")` needs neither files nor network.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # train_images.float().div(255).mean(), .std(), to four places
+ANGLE_STEP = 0.02  # degrees; at the frame's corner a step moves a pixel by 0.007 of its width
+
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+# name -> torchvision's class and the folder it keeps the files in
+SOURCES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST", "qmnist": "QMNIST"}
+DATASETS = ("digits", *SOURCES)
+TITLES = {
+    "digits": "digits (scikit-learn, 1,500 train / 297 test)",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "kmnist": "KMNIST",
+    "qmnist": "QMNIST",
+}
+
+
+class DataError(Exception):
+    """A data set that is unknown, missing or damaged; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images uint8 [n, 28, 28] and labels int64 [n]; `mean` and `std` are of the training pixels in [0, 1]."""
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    mean: float
+    std: float
+
+    @property
+    def title(self) -> str:
+        return TITLES.get(self.name, self.name)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over all images and labels, first 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for part in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(part.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        names = ("train_images", "train_labels", "test_images", "test_labels")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    def normalise(self, pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(pixels / 255 - mean) / std."""
+        return pixels.to(dtype).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
+
+
+def data_dir() -> Path:
+    return Path(os.environ.get("S6_DATA_DIR") or "data").expanduser()
+
+
+def load(name: str) -> Dataset:
+    """The data set `name`. Raises DataError naming the file, what was expected and what was found."""
+    if name not in DATASETS:
+        raise DataError(f"unknown dataset {name!r}; valid: {', '.join(DATASETS)}")
+    parts = _digits() if name == "digits" else _torchvision(name)
+    if name == "mnist":
+        return Dataset(name, *parts, mean=MNIST_MEAN, std=MNIST_STD)
+    pixels = parts[0].double() / 255  # no published constants: measured on the training images
+    return Dataset(name, *parts, mean=pixels.mean().item(), std=pixels.std().item())
+
+
+def hold_out(dataset: Dataset, count: int) -> Dataset:
+    """The same set with its last `count` training images in the place of the test images: for choosing settings."""
+    if not 0 < count < len(dataset.train_images):
+        raise DataError(f"hold_out: count={count} of {len(dataset.train_images)} training images")
+    images, labels = dataset.train_images, dataset.train_labels
+    parts = (images[:-count], labels[:-count], images[-count:], labels[-count:])
+    return Dataset(f"{dataset.name}-held-out-{count}", *parts, mean=dataset.mean, std=dataset.std)
+
+
+def limit(dataset: Dataset, train: int, test: int) -> Dataset:
+    """The first `train` and `test` images only; for trying things out."""
+    parts = dataset.train_images[:train], dataset.train_labels[:train]
+    parts += dataset.test_images[:test], dataset.test_labels[:test]
+    return Dataset(f"{dataset.name}-{train}-{test}", *parts, mean=dataset.mean, std=dataset.std)
+
+
+# --- digits --------------------------------------------------------------------------------------
+
+
+def _digits() -> tuple[Tensor, ...]:
+    """scikit-learn's 1,797 8x8 digits, enlarged to 20x20 in a 28x28 frame as in MNIST; 297 of them for testing."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    small = torch.tensor(raw.images, dtype=torch.float64)[:, None] * (255 / 16)
+    large = F.interpolate(small, size=(20, 20), mode="bilinear", align_corners=False)
+    images = F.pad(large, (4, 4, 4, 4)).round().to(torch.uint8)[:, 0]
+    labels = torch.tensor(raw.target, dtype=torch.int64)
+    test = torch.zeros(len(labels), dtype=torch.bool)
+    test[_stratified(raw.target, 297)] = True
+    return images[~test], labels[~test], images[test], labels[test]
+
+
+def _stratified(labels: np.ndarray, count: int) -> list[int]:
+    """`count` indices, evenly spaced within each class, the larger classes giving one more where it does not divide."""
+    members = [np.flatnonzero(labels == label) for label in range(10)]
+    largest_first = sorted(range(10), key=lambda label: (-len(members[label]), label))
+    chosen = []
+    for rank, label in enumerate(largest_first):
+        share = count // 10 + (rank < count % 10)
+        chosen += list(members[label][np.linspace(0, len(members[label]) - 1, share).astype(int)])
+    return chosen
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def _torchvision(name: str) -> tuple[Tensor, ...]:
+    from torchvision import datasets
+
+    root, kind = data_dir(), getattr(datasets, SOURCES[name])
+    folder = root / SOURCES[name] / "raw"
+    _fetch(name, kind, root, folder)
+    for path in sorted(folder.glob("*-ubyte")) + sorted(folder.glob("*-int")):
+        _check_file(path, MNIST_SHA256.get(path.name) if name == "mnist" else None)
+    train, test = kind(root, train=True), kind(root, train=False)
+    labels = [split.targets if split.targets.ndim == 1 else split.targets[:, 0] for split in (train, test)]
+    return train.data, labels[0].long(), test.data, labels[1].long()
+
+
+def _fetch(name: str, kind: type, root: Path, folder: Path) -> None:
+    """Fetches what is missing, one process at a time: torchvision's own parallel first downloads corrupt each other."""
+    if all(_present(kind, root, train) for train in (True, False)):
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / ".lock"):
+            for train in (True, False):
+                kind(root, train=train, download=not _present(kind, root, train))
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{name}: no files in {folder} and none could be fetched ({error}). Put the data set's files there, "
+            f"or set S6_DATA_DIR to the folder that holds {SOURCES[name]}/raw; DATASET=digits needs no files."
+        ) from error
+
+
+def _present(kind: type, root: Path, train: bool) -> bool:
+    try:
+        kind(root, train=train)
+    except RuntimeError:  # torchvision: "Dataset not found"
+        return False
+    except (ValueError, EOFError, AssertionError):  # there, but unreadable: `_check_file` will say what is wrong
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """An exclusive lock on `path` for the `with` block; none where the platform has no fcntl."""
+    with path.open("w") as handle:
+        if fcntl:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _check_file(path: Path, sha256: str | None) -> None:
+    """Raises DataError unless the file's size is what its idx header says and its SHA-256 is the known one."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(4)
+        if len(head) < 4 or head[:2] != b"\0\0" or head[3] not in (1, 2, 3):
+            raise DataError(f"{path}: expected an idx file (starting 00 00), found {head.hex(' ') or 'nothing'}")
+        shape = [int.from_bytes(file.read(4), "big") for _ in range(head[3])]
+    expected = 4 + 4 * len(shape) + int(np.prod(shape)) * {8: 1, 9: 1, 11: 2, 12: 4}.get(head[2], 1)
+    if size != expected:
+        found = f"expected {expected:,} bytes for shape {shape}, found {size:,}"
+        raise DataError(f"{path}: {found}; delete it to fetch it anew")
+    if sha256 and (found := _remembered_sha256(path)) != sha256:
+        raise DataError(f"{path}: expected SHA-256 {sha256}, found {found}; delete it to fetch it anew")
+
+
+def _remembered_sha256(path: Path) -> str:
+    """The file's SHA-256, computed once per path, size and time of change."""
+    store, stat = path.parent / ".sha256.json", path.stat()
+    key = f"{path.name} {stat.st_size} {stat.st_mtime_ns}"
+    known = _read_json(store)
+    if isinstance(known.get(key), str):
+        return known[key]
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with contextlib.suppress(OSError):  # a read-only data folder: computed again next time
+        store.write_text(json.dumps({**known, key: digest}))
+    return digest
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+# --- augmentation --------------------------------------------------------------------------------
+
+
+@cache
+def rotation_table(degrees: float) -> Tensor:
+    """For each angle -degrees .. degrees in steps of 0.02: where every output pixel comes from, int64 [angles, 784].
+
+    Made by letting Pillow rotate a picture of pixel numbers (nearest neighbour), so it is what torchvision's
+    RandomRotation does to a PIL image; 784 stands for the fill.
+    """
+    numbers = Image.fromarray(np.arange(784, dtype=np.int32).reshape(28, 28))
+    steps = round(degrees / ANGLE_STEP)
+    turned = [np.asarray(numbers.rotate(k * ANGLE_STEP, fillcolor=784)).ravel() for k in range(-steps, steps + 1)]
+    return torch.tensor(np.stack(turned), dtype=torch.int64)
+
+
+def random_angles(count: int, degrees: float, source: torch.Generator) -> Tensor:
+    """`count` row numbers of `rotation_table(degrees)`, uniform."""
+    return torch.randint(0, 2 * round(degrees / ANGLE_STEP) + 1, (count,), generator=source)
+
+
+class Augmenter:
+    """Training batches of R replicas: pick, rotate, normalise. `rotate_after_normalise` fills corners with 0, which
+    is the mean grey, where the published `normalisers` study turns images after normalising; otherwise with black."""
+
+    def __init__(self, dataset: Dataset, rotation: float, rotate_after_normalise: bool = False):
+        self.dataset = dataset
+        self.grey = rotate_after_normalise
+        flat = dataset.train_images.flatten(1)
+        self.pixels = F.pad(flat, (0, 1)) if rotation else flat  # the 785th pixel is the fill
+        self.table = rotation_table(rotation).to(flat.device) if rotation else None
+
+    def __call__(self, index: Tensor, angles: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Images `index` [N, R], turned by table rows `angles` [N, R], as [N, R, 28, 28]."""
+        pixels = self.pixels[index]  # [N, R, 785]
+        if self.table is None:
+            return self.dataset.normalise(pixels, dtype).unflatten(-1, (28, 28))
+        origin = self.table[angles]  # [N, R, 784]
+        x = self.dataset.normalise(pixels.gather(-1, origin), dtype)
+        if self.grey:
+            x.masked_fill_(origin == 784, 0)
+        return x.unflatten(-1, (28, 28))

@@ -1,0 +1,315 @@
+"""The published networks, built for R replicas side by side.
+
+R copies of a small network are one network with R times the channels whose convolutions have `groups=R`: group r
+is replica r. Input is [N, R, 28, 28], a replica's own images each; output is [N, R, 10] logits. R = 1 is the
+published network, layer for layer.
+"""
+
+import contextlib
+import copy
+import io
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+import torchsummary
+from torch import Tensor, nn
+
+from s6lib import streams
+from s6lib.norms import CONVOLUTIONS, Site, make_norm
+
+
+class Dropout(nn.Module):
+    """Zeroes elements with probability p (rounded to 1/65536) and scales the rest by 1/(1 - p), in training.
+
+    With a `source` attached (see `attach_dropout`) each replica's mask comes from its own stream, in the order
+    (n, h, w, c); without one, from torch's global generator.
+    """
+
+    per_channel = False
+
+    def __init__(self, p: float, replicas: int = 1):
+        super().__init__()
+        self.p, self.replicas = p, replicas
+        self.source: streams.BitStream | None = None
+
+    def extra_repr(self) -> str:
+        return f"p={self.p:g}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        return _Masked.apply(x, self._keep(x), 1 / (1 - round(self.p * 65536) / 65536))
+
+    def _keep(self, x: Tensor) -> Tensor:
+        """Which elements stay: bool, of x's shape or [N, R*C, 1, 1]."""
+        n, c, h, w = x.shape
+        h, w = (1, 1) if self.per_channel else (h, w)
+        if self.source is None:
+            bits = torch.randint(-32768, 32768, (n, h, w, c), dtype=torch.int16, device=x.device)
+        else:
+            bits = self._own_bits(n * h * w, c // self.replicas).view(n, h, w, c)
+        return (bits >= round(self.p * 65536) - 32768).permute(0, 3, 1, 2)  # [N, R*C, H, W], channels last
+
+    def _own_bits(self, places: int, channels: int) -> Tensor:
+        """int16 [places, R * channels], each replica's from its own stream; 4 values to a 64-bit word."""
+        words = -(-channels // 4)
+        block = self.source.take(places * words).view(self.replicas, places, words)
+        values = block.transpose(0, 1).contiguous().view(torch.int16)  # [places, R, 4 * words]
+        return values[..., :channels].reshape(places, -1)
+
+
+class Dropout2d(Dropout):
+    """Dropout of whole channels: one draw per image and channel."""
+
+    per_channel = True
+
+
+class _Masked(torch.autograd.Function):
+    """x * keep * scale, remembering the mask as one byte per element."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, keep: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(keep)
+        ctx.scale = scale
+        return torch.mul(x, keep).mul_(scale)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (keep,) = ctx.saved_tensors
+        return torch.mul(grad, keep).mul_(ctx.scale), None, None
+
+
+class Net(nn.Module):
+    """A stack of layers for R replicas: [N, R, 28, 28] -> logits [N, R, 10]."""
+
+    def __init__(self, layers: list[nn.Module], replicas: int):
+        super().__init__()
+        self.replicas = replicas
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layers(x.contiguous(memory_format=torch.channels_last))  # [N, R*10, 1, 1]
+        return y.reshape(len(y), self.replicas, -1)
+
+
+class Stack:
+    """Collects a network's layers and tracks the channels and size of the map; every method returns self."""
+
+    def __init__(self, normaliser: str, replicas: int, groups: int | Sequence[int], dropout: float | None, **options):
+        self.layers: list[nn.Module] = []
+        self.channels, self.size, self.norms = 1, 28, 0
+        self.normaliser, self.replicas, self.groups, self.rate = normaliser, replicas, groups, dropout
+        self.options = options
+
+    def conv(self, channels: int, kernel: int = 3, padding: int = 0, bias: bool = False) -> "Stack":
+        layer = CONVOLUTIONS.get(self.normaliser, nn.Conv2d)
+        shape = (self.replicas * self.channels, self.replicas * channels, kernel)
+        self.layers.append(layer(*shape, padding=padding, bias=bias, groups=self.replicas))
+        self.channels, self.size = channels, self.size + 2 * padding - kernel + 1
+        return self
+
+    def relu(self) -> "Stack":
+        self.layers.append(nn.ReLU())
+        return self
+
+    def norm(self) -> "Stack":
+        groups = self.groups if isinstance(self.groups, int) else self.groups[self.norms % len(self.groups)]
+        site = Site(self.channels, self.size, self.size, self.replicas, groups, **self.options)
+        layer = make_norm(self.normaliser, site)
+        self.layers += [layer] if layer else []
+        self.norms += 1
+        return self
+
+    def dropout(self, p: float, kind: type[Dropout] = Dropout) -> "Stack":
+        self.layers.append(kind(p if self.rate is None else self.rate, self.replicas))
+        return self
+
+    def max_pool(self) -> "Stack":
+        self.layers.append(nn.MaxPool2d(2))
+        self.size //= 2
+        return self
+
+    def avg_pool(self, kernel: int) -> "Stack":
+        self.layers.append(nn.AvgPool2d(kernel))
+        self.size //= kernel
+        return self
+
+
+def regularisers(net: Stack) -> None:
+    """7,384 parameters with batch norm; study `regularisers`."""
+    net.conv(8).relu().norm().dropout(0.05)
+    net.conv(16).relu().norm().max_pool().dropout(0.1)
+    net.conv(16).relu().norm().dropout(0.05)
+    net.conv(16).relu().norm().max_pool().dropout(0.1)
+    net.conv(10).avg_pool(2)
+
+
+def normalisers(net: Stack) -> None:
+    """9,802 parameters with any of batch, layer and group norm; study `normalisers`."""
+    net.conv(10).relu().norm().dropout(0.05)
+    net.conv(18).relu().norm().dropout(0.05).conv(10, 1).max_pool()
+    net.conv(16).relu().norm().dropout(0.05)
+    net.conv(20).relu().norm().dropout(0.05).conv(10, 1)
+    net.conv(32).relu().norm().dropout(0.05).avg_pool(6).conv(10, 1)
+
+
+def skeleton(net: Stack) -> None:
+    """258,602 parameters; study `progression`, part 1: no normaliser, no dropout."""
+    for channels in (32, 64, 128):
+        net.conv(channels, padding=1, bias=True).relu()
+    net.max_pool().conv(32, 1, bias=True).relu()
+    for channels in (64, 128):
+        net.conv(channels, padding=1, bias=True).relu()
+    net.max_pool().conv(32, 1, bias=True).relu()
+    for channels in (32, 64, 64):
+        net.conv(channels, bias=True).relu()
+    net.conv(10, 1, bias=True)
+
+
+def bn_dropout(net: Stack) -> None:
+    """9,736 parameters with batch norm; study `progression`, part 2. The dropout rate is not stated; 0.1 is used:
+    a one-channel map dropped with probability p leaves nothing of the image, twice over, and (1 - 0.1)^2 + chance
+    gives the 80 % training accuracy that was published."""
+
+    def block(channels: int, kernel: int = 3, padding: int = 0) -> None:
+        net.conv(channels, kernel, padding, bias=True).relu().norm().dropout(0.1, Dropout2d)
+
+    for channels in (10, 16, 16):
+        block(channels, padding=1)
+    net.max_pool()
+    block(1, kernel=1)
+    for channels in (10, 16):
+        block(channels, padding=1)
+    net.max_pool()
+    block(1, kernel=1)
+    for channels in (10, 16, 16):
+        block(channels)
+    net.conv(10, 1, bias=True)
+
+
+def gap(net: Stack) -> None:
+    """10,224 parameters with batch norm; study `progression`, part 3: global average pooling."""
+
+    def block(channels: int, kernel: int = 3, padding: int = 0) -> None:
+        net.conv(channels, kernel, padding, bias=True).relu().norm().dropout(0.05, Dropout2d)
+
+    for channels in (10, 16):
+        block(channels, padding=1)
+    net.max_pool()
+    block(8, kernel=1)
+    for channels in (16, 16, 16):
+        block(channels, padding=1)
+    net.max_pool()
+    block(8, kernel=1)
+    for channels in (10, 16):
+        block(channels)
+    net.conv(10, 1, bias=True).avg_pool(3)
+
+
+NETWORKS: dict[str, Callable[[Stack], None]] = {
+    "regularisers": regularisers,
+    "normalisers": normalisers,
+    "skeleton": skeleton,
+    "bn_dropout": bn_dropout,
+    "gap": gap,
+}
+
+
+def build(
+    network: str,
+    normaliser: str = "batch",
+    replicas: int = 1,
+    groups: int | Sequence[int] = 1,
+    dropout: float | None = None,
+    **options,
+) -> Net:
+    """The network `network` for R replicas, uninitialised streams.
+
+    `dropout` replaces every dropout rate of the network; `options` are `ghost_splits` and `running_var_start`.
+    Raises ValueError naming what is unknown or does not divide.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"unknown network {network!r}; valid: {', '.join(NETWORKS)}")
+    stack = Stack(normaliser, replicas, groups, dropout, **options)
+    NETWORKS[network](stack)
+    if not isinstance(groups, int) and len(groups) != stack.norms:
+        raise ValueError(f"groups={list(groups)} has {len(groups)} entries; {network} has {stack.norms} normalisers")
+    return Net(stack.layers, replicas)
+
+
+def initialise(net: Net, seeds: Sequence[int]) -> Net:
+    """Draws replica r's weights from the stream of `seeds[r]`, by torch's default law U(-b, b), b = 1/sqrt(fan_in)."""
+    sources = [streams.generator(seed, "init") for seed in seeds]
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d):
+                bound = layer.weight[0].numel() ** -0.5
+                for parameter in layer.parameters(recurse=False):
+                    for part, source in zip(parameter.chunk(len(seeds)), sources, strict=True):
+                        part.copy_(torch.empty(part.shape).uniform_(-bound, bound, generator=source))
+    return net
+
+
+def attach_dropout(net: Net, source: streams.BitStream | None) -> None:
+    """Gives every dropout layer the replicas' own streams (None: torch's global generator)."""
+    for layer in net.modules():
+        if isinstance(layer, Dropout):
+            layer.source = source
+
+
+def stack_replicas(state: dict[str, Tensor], replicas: int) -> dict[str, Tensor]:
+    """A fused state dict as {name: [R, ...]}: entry r is what the plain network of replica r would hold."""
+
+    def split(name: str, value: Tensor) -> Tensor:
+        if value.ndim == 0:  # step counters are common to all replicas
+            return value.repeat(replicas)
+        if name.endswith(("running_mean", "running_var")):  # [C] or, ghost norm, [S, C]
+            return value.unflatten(-1, (replicas, -1)).movedim(-2, 0).contiguous()
+        return value.unflatten(0, (replicas, -1)).contiguous()
+
+    return {name: split(name, value) for name, value in state.items()}
+
+
+def fuse_replicas(stacked: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `stack_replicas`."""
+
+    def join(name: str, value: Tensor) -> Tensor:
+        if value.ndim == 1:
+            return value[0].clone()
+        if name.endswith(("running_mean", "running_var")):
+            return value.movedim(0, -2).flatten(-2).contiguous()
+        return value.flatten(0, 1)
+
+    return {name: join(name, value) for name, value in stacked.items()}
+
+
+def count_parameters(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def summary_table(net: Net) -> str:
+    """torchsummary's table of one replica's network.
+
+    torchsummary runs the network as it finds it, which moves batch-norm statistics and the global random state;
+    this works on a copy in evaluation mode and restores the state.
+    """
+    probe, text = copy.deepcopy(net).float().cpu().eval(), io.StringIO()
+    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(text):
+        torchsummary.summary(probe, (net.replicas, 28, 28), device="cpu")
+    return text.getvalue().strip("\n")
+
+
+def receptive_fields(net: Net) -> pd.DataFrame:
+    """Per convolution and pooling layer: kernel, step between neighbouring outputs and receptive field, in pixels."""
+    rows, field, step = [], 1, 1
+    for layer in net.layers:
+        if hasattr(layer, "kernel_size"):
+            kernel, stride = (_side(value) for value in (layer.kernel_size, layer.stride))
+            field, step = field + (kernel - 1) * step, step * stride
+            rows.append((type(layer).__name__, kernel, step, field))
+    return pd.DataFrame(rows, columns=["layer", "kernel", "step", "receptive_field"])
+
+
+def _side(value: int | tuple[int, int]) -> int:
+    return value if isinstance(value, int) else value[0]
