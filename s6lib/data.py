@@ -121,9 +121,10 @@ def _digits() -> tuple[Tensor, ...]:
     from sklearn.datasets import load_digits
 
     raw = load_digits()
-    small = torch.tensor(raw.images, dtype=torch.float64)[:, None] * (255 / 16)
+    small = torch.tensor(raw.images, dtype=torch.float64)[:, None]  # 0 .. 16
     large = F.interpolate(small, size=(20, 20), mode="bilinear", align_corners=False)
-    images = F.pad(large, (4, 4, 4, 4)).round().to(torch.uint8)[:, 0]
+    hundredths = (100 * large).round().long()  # whole by nature; from here on every processor rounds alike
+    images = F.pad((hundredths * 255 + 800) // 1600, (4, 4, 4, 4)).to(torch.uint8)[:, 0]
     labels = torch.tensor(raw.target, dtype=torch.int64)
     test = torch.zeros(len(labels), dtype=torch.bool)
     test[_stratified(raw.target, 297)] = True
@@ -148,39 +149,48 @@ def _torchvision(name: str) -> tuple[Tensor, ...]:
     from torchvision import datasets
 
     root, kind = data_dir(), getattr(datasets, SOURCES[name])
-    folder = root / SOURCES[name] / "raw"
-    _fetch(name, kind, root, folder)
-    for path in sorted(folder.glob("*-ubyte")) + sorted(folder.glob("*-int")):
-        _check_file(path, MNIST_SHA256.get(path.name) if name == "mnist" else None)
+    files = _files(kind, root / SOURCES[name] / "raw")
+    if not all(path.exists() for path in files):
+        _fetch(name, kind, root, files)
+    _check_files(name, files)  # before any reader sees them: torchvision's stop in ten different ways
     train, test = kind(root, train=True), kind(root, train=False)
     labels = [split.targets if split.targets.ndim == 1 else split.targets[:, 0] for split in (train, test)]
     return train.data, labels[0].long(), test.data, labels[1].long()
 
 
-def _fetch(name: str, kind: type, root: Path, folder: Path) -> None:
+def _files(kind: type, folder: Path) -> list[Path]:
+    """The files that torchvision reads for `kind`."""
+    sources = kind.resources
+    if isinstance(sources, dict):  # QMNIST
+        sources = sources["train"] + sources["test"]
+    return [folder / Path(address).stem for address, _ in sources]
+
+
+def _check_files(name: str, files: list[Path]) -> None:
+    for path in files:
+        if path.exists():
+            _check_file(path, MNIST_SHA256[path.name] if name == "mnist" else None)
+
+
+def _fetch(name: str, kind: type, root: Path, files: list[Path]) -> None:
     """Fetches what is missing, one process at a time: torchvision's own parallel first downloads corrupt each other."""
-    if all(_present(kind, root, train) for train in (True, False)):
-        return
+    folder = files[0].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock"):
+        with _locked(folder / ".lock"):  # while waiting here, another process may have fetched them
+            _check_files(name, files)
             for train in (True, False):
-                kind(root, train=train, download=not _present(kind, root, train))
+                kind(root, train=train, download=True)
     except (OSError, RuntimeError) as error:
+        missing = ", ".join(path.name for path in files if not path.exists())
         raise DataError(
-            f"{name}: no files in {folder} and none could be fetched ({error}). Put the data set's files there, "
+            f"{name}: {missing} not in {folder} and not to be fetched ({_line(error)}). Put the data set's files there, "
             f"or set S6_DATA_DIR to the folder that holds {SOURCES[name]}/raw; DATASET=digits needs no files."
         ) from error
 
 
-def _present(kind: type, root: Path, train: bool) -> bool:
-    try:
-        kind(root, train=train)
-    except RuntimeError:  # torchvision: "Dataset not found"
-        return False
-    except (ValueError, EOFError, AssertionError):  # there, but unreadable: `_check_file` will say what is wrong
-        return True
-    return True
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 @contextlib.contextmanager

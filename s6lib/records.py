@@ -88,12 +88,22 @@ class Record:
         return text + (f", {len(self.diverged)} diverged" if self.diverged else "")
 
 
+    def first_batch(self) -> str:
+        """Size of all parameters after the first batch, to three digits: the same on every machine."""
+        rows = self.weight_norms[self.weight_norms.epoch == 0]
+        lines = [f"seed {row.seed}: sum|w| = {row.sum_abs:.3g}" for row in rows.itertuples()]
+        return "\n".join(["after the first batch, all parameters of one replica", *lines])
+
+
 # --- saving --------------------------------------------------------------------------------------
 
 
-def save(record: Record, path: str | Path) -> Path:
-    """Writes `record` as directory `path`: aside first, then renamed into place. An older record there is replaced."""
-    path = Path(path)
+def save(record: Record, path: str | Path = "") -> Path:
+    """Writes `record` as directory `path`: aside first, then renamed into place. An older record there is replaced.
+
+    Without a path: results/lab/<protocol>/<trial> of the repository, or of the working directory outside one.
+    """
+    path = Path(path or lab() / record.trial.protocol / record.name)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -108,12 +118,28 @@ def save(record: Record, path: str | Path) -> Path:
     return path
 
 
+def save_all(many: list[Record], path: str | Path = "") -> list[Path]:
+    """Writes several records, each below `path` under its trial's name."""
+    return [save(record, Path(path) / record.name if path else "") for record in many]
+
+
+def lab() -> Path:
+    """Where notebooks opened by hand leave their records."""
+    repository = Path(__file__).parent.parent
+    return (repository if (repository / "notebooks").is_dir() else Path()) / "results" / "lab"
+
+
 def replace_directory(source: Path, target: Path) -> None:
     """Renames `source` to `target`; a directory already there is moved away first and removed afterwards."""
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     if target.exists():
         target.rename(old)
-    source.rename(target)
+    try:
+        source.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -4,6 +4,8 @@ The loss is the SUM over replicas of each replica's mean loss, so every replica 
 get alone. Nothing in a step waits for the device or loops over replicas.
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -25,6 +27,15 @@ from s6lib.trial import Trial, TrialError
 PRECISIONS = ("auto", "float32", "bfloat16", "float64")
 EVALUATION_BATCH = 500
 CHECK_EVERY = 32  # steps between looks at whether any replica still learns
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep freed blocks in the process: activations are freed and wanted again in every step, and giving
+    them back to the kernel in between costs a fifth to a third of a step. Elsewhere than on glibc, nothing."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**26)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+            libc.mallopt(option, value)
 
 
 def default_device() -> torch.device:
@@ -58,6 +69,7 @@ def train_together(
     seeds = check_seeds(seeds)
     check_fit(trials, dataset)
     device = torch.device(device) if device else default_device()
+    keep_freed_memory()
     precision = resolve_precision(precision, device)
     old = checkpoints.previous(trials, describe_dataset(dataset), precision)
     missing = [seed for seed in seeds if not all(record and seed in record.seeds for record in old)]

@@ -1,0 +1,82 @@
+# The targets and variables below explain themselves: `make` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help run-all run summary status plan test test-faults nbval lab bench lint clean
+SHELL := /bin/bash
+
+PYTHON    ?= python3
+PROFILE   ?= quick##     quick: the bundled digits, minutes; full: MNIST at the published budgets
+STUDY     ?=##           only these studies, comma-separated
+TRIAL     ?=##           only these trials, comma-separated
+DATASET   ?=##           digits, mnist, fashion_mnist, kmnist, qmnist; empty: the profile's
+SEEDS     ?=##           replicas per trial; empty: the profile's
+EPOCHS    ?=##           passes over the training set; empty: the profile's or the notebook's
+PRECISION ?=##           auto, float32, bfloat16, float64
+JOBS      ?=##           trials at a time; empty: one per GPU, else one per core up to four
+RESULTS   ?= results##   folder that holds the runs
+STALE     ?= keep##      rerun: run again what older code made
+SCHEDULER ?=##           Dask: tcp://host:port, tls://host:port, local:N, slurm
+
+VENV    := .venv/bin
+READY   := .venv/.ready
+SELECT   = --profile "$(PROFILE)" --study "$(STUDY)" --trial "$(TRIAL)" --dataset "$(DATASET)" --seeds "$(SEEDS)" \
+           --epochs "$(EPOCHS)" --precision "$(PRECISION)" --results "$(RESULTS)" --jobs "$(JOBS)"
+RUN      = $(VENV)/python -m s6lib run $(SELECT) --stale "$(STALE)" --scheduler "$(SCHEDULER)"
+PYTEST   = $(VENV)/python -m pytest
+NBVAL    = $(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env \
+           --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope
+
+help: ## list targets and variables
+	@echo "make <target> [VARIABLE=value ...]"; echo
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '%-14s %s\n' "$$a" "$$b"; done
+	@echo
+	@sed -nE 's/^([A-Z]+) *\?= *([^#]*)## *(.*)/  \1|\3|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b c; do printf '%-14s %s%s\n' "$$a" "$$b" "$${c:+ (default: $$c)}"; done
+
+run-all: $(READY) ## run every trial that is not done yet, then the summary notebook
+	@$(RUN)
+
+run: $(READY) ## run one trial: make run TRIAL=gbn
+	@test -n "$(TRIAL)" || { echo "say which: make run TRIAL=<name>; make plan lists them" >&2; exit 2; }
+	@$(RUN)
+
+summary: $(READY) ## execute the summary notebook on what is there
+	@$(VENV)/python -m s6lib summary $(SELECT)
+
+status: $(READY) ## done, running, failed, missing, stale, and the time left
+	@$(VENV)/python -m s6lib status $(SELECT)
+
+plan: $(READY) ## what would run, with which parameters
+	@$(VENV)/python -m s6lib plan $(SELECT)
+
+test: lint ## lint, unit tests, notebooks replayed, the quick profile end to end, a short fault suite
+	$(PYTEST) -q
+	$(MAKE) --no-print-directory nbval
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(VENV)/python -m s6lib run --profile quick --results "$$folder"
+	$(PYTEST) -q tests/faults
+
+test-faults: $(READY) ## the whole fault suite: kills, full disks, cut networks (about 15 minutes)
+	S6_FAULTS=full $(PYTEST) -v tests/faults
+
+nbval: $(READY) ## replay the reference notebooks and compare what is deterministic
+	$(NBVAL) tests/reference/*.ipynb
+
+lint: $(READY) ## ruff on code and notebooks
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(VENV)/jupyter lab notebooks
+
+bench: $(READY) ## measure speed on this machine
+	$(VENV)/python benchmarks/bench.py
+
+clean: ## remove the quick run and caches; full runs and data stay
+	rm -rf results/quick .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is too old or missing: Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	test -x $(VENV)/python || $(PYTHON) -m venv .venv
+	$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/python -m pip install --quiet --disable-pip-version-check -e . --no-deps
+	@touch $@

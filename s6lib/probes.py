@@ -1,0 +1,50 @@
+"""Measurements inside trained networks, for the figures that are one trial's own."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from s6lib.data import Dataset
+from s6lib.nets import Net, fuse_replicas
+from s6lib.records import Record
+
+
+def network(record: Record, replica: int = 0) -> Net:
+    """The trained network of one replica, in evaluation mode."""
+    net = record.trial.build()
+    stacked = {name: torch.tensor(value[replica : replica + 1]) for name, value in record.weights.items()}
+    net.load_state_dict(fuse_replicas(stacked))
+    return net.eval()
+
+
+@torch.no_grad()
+def batch_noise(record: Record, dataset: Dataset, sizes: Sequence[int] = (8, 16, 32, 64, 128, 256)) -> pd.DataFrame:
+    """How far a batch's channel means stray from the whole set's, by batch size.
+
+    For the maps that the first normaliser sees, over (n, h, w) of disjoint batches of the first 4,096 training
+    images: the standard deviation of batch means over batches, in units of the channel's own standard deviation,
+    one row per size and channel. Ghost norm with S splits normalises with batch size / S images.
+    """
+    images = dataset.train_images[:4096].cpu()
+    maps = network(record).layers[:2](dataset.normalise(images)[:, None])  # conv, ReLU
+    image_means, spread = maps.mean((2, 3)), maps.std((0, 2, 3))
+    rows = []
+    for size in (size for size in sizes if 2 * size <= len(images)):
+        means = image_means[: len(images) // size * size].unflatten(0, (-1, size)).mean(1)  # [batches, C]
+        noise = (means.std(0) / spread).numpy()
+        rows += [{"images": size, "channel": c, "noise": value} for c, value in enumerate(noise) if np.isfinite(value)]
+    return pd.DataFrame(rows)
+
+
+def sparsity(record: Record, near: float = 1e-3) -> pd.DataFrame:
+    """Convolution weights per layer and seed: how many there are, are exactly zero, and are below `near` in size."""
+    rows = []
+    for name, value in record.weights.items():
+        if value.ndim == 5:  # [R, c_out, c_in, kh, kw]
+            size = np.abs(value.reshape(len(value), -1))
+            for seed, weights in zip(record.seeds, size, strict=True):
+                counts = {"weights": weights.size, "zero": int((weights == 0).sum())}
+                rows.append({"layer": name, "seed": seed, **counts, "near_zero": int((weights < near).sum())})
+    return pd.DataFrame(rows)
