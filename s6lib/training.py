@@ -217,23 +217,27 @@ class Trainer:
 
     def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """One update from images [N, R, 28, 28] and labels [N, R]: mean loss and right answers per replica, [R]."""
-        with self._autocast():
-            logits = self.net(x)
-        losses = F.cross_entropy(
-            logits.flatten(0, 1).to(self.dtype),
-            y.flatten(),
-            reduction="none",
-            label_smoothing=self.trial.label_smoothing,
-        )
-        losses = losses.view(y.shape).mean(0)  # [R]
+        logits, losses = self.forward(x, y)
         self.optimiser.zero_grad(set_to_none=True)
         losses.sum().backward()
+        self.update()
+        return losses.detach(), (logits.detach().argmax(-1) == y).sum(0)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N, R, 10] and each replica's mean loss [R]."""
+        with self._autocast():
+            logits = self.net(x)
+        flat, smoothing = logits.flatten(0, 1).to(self.dtype), self.trial.label_smoothing
+        losses = F.cross_entropy(flat, y.flatten(), reduction="none", label_smoothing=smoothing)
+        return logits, losses.view(y.shape).mean(0)
+
+    def update(self) -> None:
+        """One optimiser step on the gradients at hand, with the trial's L1 penalty."""
         if self.l1 is not None and self.trial.l1_kind == "subgradient":
             add_l1_subgradient(self.penalised, self.l1)
         self.optimiser.step()
         if self.l1 is not None and self.trial.l1_kind == "proximal":
             soft_threshold(self.penalised, self.l1, self.optimiser)
-        return losses.detach(), (logits.detach().argmax(-1) == y).sum(0)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")

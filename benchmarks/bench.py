@@ -1,0 +1,412 @@
+"""How fast is training, and against what? `make bench` runs it; `--tiny` only shows that it works.
+
+(a) the way the published studies train: a torchvision DataLoader with per-image PIL transforms, a progress bar and
+    `.item()` in every step, one network, with 0 and 2 workers;
+(b) this library: R replicas fused, data in memory, at each R and precision.
+
+Every figure is one process of its own, so that memory is its own, and all figures are taken in turn, several rounds,
+medians reported: machines drift, and neighbours come and go. Writes results/bench/<device>.json: a list of rows with
+network, mode, device, replicas, replica_images_per_second and ratio_to_dataloader_loop, and the machine's limits.
+"""
+
+import argparse
+import contextlib
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+OUT = Path(__file__).parent.parent / "results" / "bench"
+NETWORKS = ("regularisers", "gap", "normalisers")
+REPLICAS = (1, 2, 4, 8, 16, 32)
+BATCH = 128
+
+
+# --- one figure, in a process of its own -----------------------------------------------------------
+
+
+def measure(job: dict) -> dict:
+    """Replica-images per second of one job, its peak memory in MB, and its seconds by part of the step."""
+    import torch
+
+    if job.get("threads"):
+        torch.set_num_threads(job["threads"])
+    found = {"dataloader": dataloader_loop, "fused": fused_loop}[job["loop"]](job)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if torch.cuda.is_available():
+        found["gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    return {**found, "memory_mb": peak}
+
+
+def make_trial(job: dict):
+    from s6lib import trial
+
+    protocol = {"gap": "progression"}.get(job["network"], job["network"])
+    return trial.make_trial(protocol, "bench", l1=0.0, batch_size=job["batch"], epochs=1, rotate_after_normalise=False)
+
+
+def dataloader_loop(job: dict) -> dict:
+    """Images per second of one network behind a DataLoader."""
+    import torch
+    import torch.nn.functional as F
+    from torchvision import datasets, transforms
+    from tqdm import tqdm
+
+    from s6lib import data, nets, penalties, training
+
+    turn = transforms.RandomRotation((-7.0, 7.0), fill=(0,))
+    steps = [turn, transforms.ToTensor(), transforms.Normalize((data.MNIST_MEAN,), (data.MNIST_STD,))]
+    if job["dataset"] == "mnist":
+        images = datasets.MNIST(data.data_dir(), train=True, transform=transforms.Compose(steps))
+    else:
+        images = PilDigits(transforms.Compose(steps))
+    device, trial = training.default_device(), make_trial(job)
+    net = nets.initialise(trial.build(), [0]).to(device).train()
+    optimiser = penalties.make_optimiser(trial, net)[1]
+    loader = torch.utils.data.DataLoader(images, job["batch"], shuffle=True, num_workers=job["workers"])
+    batches, bar = endless(loader), tqdm(total=job["steps"], file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    for step in range(job["warm_up"] + job["steps"]):
+        if step == job["warm_up"]:
+            start = time.perf_counter()
+        x, y = next(batches)
+        optimiser.zero_grad()
+        logits = net(x.to(device))[:, 0]
+        loss = F.cross_entropy(logits, y.to(device))
+        loss.backward()
+        optimiser.step()
+        right = (logits.argmax(1) == y.to(device)).sum().item()
+        bar.set_description(f"loss={loss.item():.4f} right={right}")
+        bar.update()
+    return {"replica_images_per_second": job["steps"] * job["batch"] / (time.perf_counter() - start)}
+
+
+class PilDigits:
+    """The bundled digits as PIL images, for a DataLoader where there is no MNIST."""
+
+    def __init__(self, transform):
+        from PIL import Image
+
+        from s6lib import data
+
+        digits = data.load("digits")
+        self.images = [Image.fromarray(image.numpy()) for image in digits.train_images]
+        self.labels, self.transform = digits.train_labels.tolist(), transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int):
+        return self.transform(self.images[i]), self.labels[i]
+
+
+def endless(loader):
+    while True:
+        yield from loader
+
+
+def fused_loop(job: dict) -> dict:
+    """Replica-images per second of R fused replicas, then the same steps once more with their parts timed."""
+    from s6lib import data, training
+
+    training.keep_freed_memory()
+    trial, device = make_trial(job), training.default_device()
+    dataset = data.load(job["dataset"]).to(device)
+    precision = training.resolve_precision(job["precision"], device)
+    trainer = training.Trainer([trial], dataset, list(range(job["replicas"])), precision)
+    trainer.net.train()
+    order, angles = trainer._draw_epoch()
+    size, count = job["batch"], job["warm_up"] + job["steps"]
+    parts = [slice(k * size, (k + 1) * size) for k in range(len(order) // size)]
+    parts = (parts * (count // len(parts) + 1))[:count]
+
+    def run(chosen: list[slice], clock: "Clock") -> float:
+        start = time.perf_counter()
+        for part in chosen:
+            with clock("data"):
+                x = trainer.augment(order[part], angles[part], trainer.dtype)
+                y = dataset.train_labels[order[part]]
+            with clock("forward"):
+                _, losses = trainer.forward(x, y)
+            with clock("backward"):
+                trainer.optimiser.zero_grad(set_to_none=True)
+                losses.sum().backward()
+            with clock("optimiser"):
+                trainer.update()
+        Clock.wait()
+        return time.perf_counter() - start
+
+    run(parts[: job["warm_up"]], Clock(False))
+    seconds = run(parts[job["warm_up"] :], Clock(False))
+    clock = Clock(True)
+    run(parts[job["warm_up"] :], clock)
+    images = job["steps"] * size * job["replicas"]
+    share = {name: value / sum(clock.seconds.values()) for name, value in clock.seconds.items()}
+    return {"replica_images_per_second": images / seconds, "share": share}
+
+
+class Clock:
+    """Seconds by part of the step; on a GPU it waits at every boundary, so it is used in a pass of its own."""
+
+    def __init__(self, on: bool):
+        self.on, self.seconds = on, {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str):
+        if not self.on:
+            yield
+            return
+        self.wait()
+        start = time.perf_counter()
+        yield
+        self.wait()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    @staticmethod
+    def wait() -> None:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+
+# --- the machine, and the costs around training ----------------------------------------------------
+
+
+def machine_limits() -> dict:
+    """Measured rate of matrix products (GFLOP/s) and of copies (GB/s, read and written)."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found, size = {}, 8192 if device == "cuda" else 2048
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a = torch.randn(size, size, device=device, dtype=dtype)
+        found[f"gflops_{name}"] = 2 * size**3 / best(lambda a=a: a @ a) / 1e9
+    x = torch.empty(2**28, dtype=torch.uint8, device=device)
+    y = torch.empty_like(x)
+    found["copy_gb_per_second"] = 2 * x.numel() / best(lambda: y.copy_(x)) / 1e9
+    return found
+
+
+def best(work, times: int = 5) -> float:
+    seconds = []
+    for _ in range(times):
+        Clock.wait()
+        start = time.perf_counter()
+        work()
+        Clock.wait()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def work_per_image(network: str) -> dict:
+    """Multiply-adds of one forward pass, and bytes of all layers' float32 outputs."""
+    import torch
+
+    from s6lib import nets
+
+    net, counts = nets.build(network), {"multiply_adds": 0, "activation_bytes": 0}
+
+    def count(layer, _, y):
+        counts["activation_bytes"] += 4 * y.numel()
+        if isinstance(layer, torch.nn.Conv2d):
+            counts["multiply_adds"] += y.numel() * layer.weight[0].numel()
+
+    for layer in net.layers:
+        layer.register_forward_hook(count)
+    net.eval()(torch.zeros(1, 1, 28, 28))
+    return counts
+
+
+def costs_around(tiny: bool) -> dict:
+    """Seconds to start, to evaluate 10,000 images for 8 replicas, and to save their record."""
+    import torch
+
+    from s6lib import data, records, training
+
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import s6lib.training"], check=True)
+    found = {"start_up_seconds": time.perf_counter() - start}
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import s6lib"], check=True)
+    found["import_s6lib_seconds"] = time.perf_counter() - start
+    training.keep_freed_memory()
+    digits, repeats = data.load("digits"), 1 if tiny else 34
+    images = digits.test_images.repeat(repeats, 1, 1)[:10_000]
+    dataset = data.Dataset(
+        "bench",
+        digits.train_images,
+        digits.train_labels,
+        images,
+        digits.test_labels.repeat(repeats)[:10_000],
+        digits.mean,
+        digits.std,
+    )
+    trial = make_trial({"network": "regularisers", "batch": BATCH})
+    trainer = training.Trainer([trial], dataset.to(training.default_device()), list(range(8)), "float32")
+    trainer.run()
+    found["evaluation_seconds"], found["evaluated_images"] = best(trainer.evaluate, 3), len(images)
+    with tempfile.TemporaryDirectory() as folder:
+        record = trainer.records()[0]
+        found["save_seconds"] = best(lambda: records.save(record, Path(folder) / "record"), 3)
+    found["threads"] = torch.get_num_threads()
+    return found
+
+
+# --- the whole benchmark ---------------------------------------------------------------------------
+
+
+def jobs(options: argparse.Namespace) -> list[dict]:
+    """What to measure. Few steps at large R, so that every figure takes a few seconds."""
+    base = {"dataset": options.dataset, "batch": BATCH}
+    if options.tiny:
+        base |= {"network": "regularisers", "steps": 2, "warm_up": 1, "batch": 32}
+        loop = {**base, "loop": "dataloader", "mode": "dataloader, 0 workers", "workers": 0, "replicas": 1}
+        return [loop, {**base, "loop": "fused", "mode": "fused float32", "precision": "float32", "replicas": 2}]
+    found = []
+    for network in options.networks:
+        for workers in (0, 2):
+            mode = f"dataloader, {workers} workers"
+            found.append({**base, "loop": "dataloader", "network": network, "mode": mode, "workers": workers})
+            found[-1] |= {"replicas": 1, "steps": 100, "warm_up": 10}
+        for precision in ("float32", "bfloat16"):
+            for replicas in REPLICAS:
+                found.append(fused_job(base, network, precision, replicas))
+        found += [fused_job({**base, "batch": n}, network, "bfloat16", 8) for n in (32, 64, 256, 512)]
+    return found
+
+
+def fused_job(base: dict, network: str, precision: str, replicas: int) -> dict:
+    steps = max(4, 20_000 // (replicas * base["batch"]))
+    job = {**base, "loop": "fused", "network": network, "precision": precision, "replicas": replicas}
+    return {**job, "mode": f"fused {precision}", "steps": steps, "warm_up": max(2, steps // 5)}
+
+
+def run_job(job: dict) -> dict:
+    command = [sys.executable, __file__, "--one", json.dumps(job)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{job['mode']}, {job['network']}, R = {job['replicas']} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def rows(chosen: list[dict], rounds: list[list[dict]], device: str) -> list[dict]:
+    """A row per job: medians over rounds, spread, and the ratio to the better DataLoader loop of its network."""
+    found = []
+    for i, job in enumerate(chosen):
+        speeds = [results[i]["replica_images_per_second"] for results in rounds]
+        found.append(
+            {
+                "network": job["network"],
+                "mode": job["mode"],
+                "device": device,
+                "replicas": job["replicas"],
+                "batch_size": job["batch"],
+                "replica_images_per_second": statistics.median(speeds),
+                "lowest": min(speeds),
+                "highest": max(speeds),
+                "memory_mb": max(results[i]["memory_mb"] for results in rounds),
+                "share_of_step": rounds[-1][i].get("share"),
+            }
+        )
+    for network in {row["network"] for row in found}:
+        same = [row for row in found if row["network"] == network]
+        base = max(row["replica_images_per_second"] for row in same if row["mode"].startswith("dataloader"))
+        for row in same:
+            row["ratio_to_dataloader_loop"] = row["replica_images_per_second"] / base
+    return found
+
+
+def table(found: list[dict]) -> str:
+    lines = [
+        f"{'network':<14}{'mode':<24}{'batch':>6}{'R':>4}{'replica-images/s':>18}{'ratio':>8}{'MB':>7}  share of a step"
+    ]
+    for row in found:
+        share = ", ".join(f"{name} {value:.0%}" for name, value in (row["share_of_step"] or {}).items())
+        lines.append(
+            f"{row['network']:<14}{row['mode']:<24}{row['batch_size']:>6}{row['replicas']:>4}"
+            f"{row['replica_images_per_second']:>18,.0f}{row['ratio_to_dataloader_loop']:>8.2f}"
+            f"{row['memory_mb']:>7,.0f}  {share}"
+        )
+    return "\n".join(lines)
+
+
+def figure(found: list[dict], path: Path) -> None:
+    """Throughput against R, one panel per network, the DataLoader loop as a line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from s6lib import plots
+
+    plots.style()
+    networks = list(dict.fromkeys(row["network"] for row in found))
+    panels, axes = plt.subplots(1, len(networks), figsize=(3.6 * len(networks), 3.4), sharey=True, squeeze=False)
+    looks = {"fused bfloat16": ("#0072B2", "o-"), "fused float32": ("#E69F00", "s--")}
+    for ax, network in zip(axes[0], networks, strict=True):
+        same = [row for row in found if row["network"] == network and row["batch_size"] == BATCH]
+        base = max(row["replica_images_per_second"] for row in same if row["mode"].startswith("dataloader"))
+        ax.axhline(base, color="black", ls=":", label="DataLoader loop, one network")
+        for mode, (colour, marks) in looks.items():
+            line = [(row["replicas"], row["replica_images_per_second"]) for row in same if row["mode"] == mode]
+            ax.plot(*zip(*line, strict=True), marks, color=colour, label=mode)
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(REPLICAS, REPLICAS)
+        ax.set(xlabel="replicas trained together (count)", ylim=(0, None))
+        ax.set_title(network, loc="left")
+    axes[0, 0].set_ylabel("training speed (replica-images/s)")
+    panels.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    panels.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tiny", action="store_true", help="two short jobs, to see that it works")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--dataset", default=None, help="mnist where its files are, else digits")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(json.loads(options.one))))
+        return
+    import torch
+
+    from s6lib import data, records
+
+    have_mnist = (data.data_dir() / "MNIST" / "raw" / "train-images-idx3-ubyte").exists()
+    options.dataset = options.dataset or ("mnist" if have_mnist else "digits")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    chosen = jobs(options)
+    print(f"{len(chosen)} figures on {device}, data set {options.dataset}", flush=True)
+    rounds = []
+    for k in range(1 if options.tiny else options.rounds):
+        rounds.append([run_job(job) for job in chosen])
+        print(f"round {k + 1} done", flush=True)
+    found = rows(chosen, rounds, device)
+    print(table(found))
+    result = {
+        "rows": found,
+        "limits": {} if options.tiny else machine_limits(),
+        "per_image": {network: work_per_image(network) for network in NETWORKS},
+        "around": costs_around(options.tiny),
+        "dataset": options.dataset,
+        "date": time.strftime("%Y-%m-%d"),
+        "provenance": {**records.provenance(), "threads": torch.get_num_threads()},
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    name = ("tiny-" if options.tiny else "") + device.replace(" ", "-").lower()
+    (options.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({key: result[key] for key in ("limits", "around")}, indent=1))
+    if not options.tiny:
+        figure(found, options.out / f"{name}.png")
+    print(f"written: {options.out / name}.json")
+
+
+if __name__ == "__main__":
+    main()
