@@ -184,8 +184,8 @@ def _fetch(name: str, kind: type, root: Path, files: list[Path]) -> None:
     except (OSError, RuntimeError) as error:
         missing = ", ".join(path.name for path in files if not path.exists())
         raise DataError(
-            f"{name}: {missing} not in {folder} and not to be fetched ({_line(error)}). Put the data set's files there, "
-            f"or set S6_DATA_DIR to the folder that holds {SOURCES[name]}/raw; DATASET=digits needs no files."
+            f"{name}: {missing} not in {folder} and not to be fetched ({_line(error)}). Put the data set's files "
+            f"there, or set S6_DATA_DIR to the folder that holds {SOURCES[name]}/raw; DATASET=digits needs no files."
         ) from error
 
 

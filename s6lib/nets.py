@@ -91,8 +91,18 @@ class Net(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.layers(x.contiguous(memory_format=torch.channels_last))  # [N, R*10, 1, 1]
+        y = self.layers(channels_last(x))  # [N, R*10, 1, 1]
         return y.reshape(len(y), self.replicas, -1)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """x with its channels innermost in memory.
+
+    With one channel torch takes any layout for that, and a plain network would then run, and break ties between
+    equal pixels in its pooling, otherwise than a fused one.
+    """
+    _, c, h, w = x.shape
+    return x.movedim(1, -1).flatten(1).unflatten(1, (h, w, c)).movedim(-1, 1)
 
 
 class Stack:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from s6lib.nets import Net
-from s6lib.trial import Trial, TrialError
+from s6lib.trial import Trial
 
 
 def make_optimiser(trial: Trial, net: Net) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
@@ -20,8 +20,6 @@ def make_optimiser(trial: Trial, net: Net) -> tuple[list[nn.Parameter], torch.op
     ]
     groups = [group for group in groups if group["params"]]
     if trial.optimiser == "sgd":
-        if trial.l2_kind == "decoupled":
-            raise TrialError("l2_kind='decoupled' needs optimiser='adam' (AdamW)")
         return penalised, torch.optim.SGD(groups, trial.learning_rate, trial.momentum, fused=True)
     kind = torch.optim.AdamW if trial.l2_kind == "decoupled" else torch.optim.Adam
     return penalised, kind(groups, trial.learning_rate, fused=True)
@@ -48,6 +46,6 @@ def soft_threshold(parameters: Sequence[nn.Parameter], l1: Tensor, optimiser: to
             threshold = (group["lr"] * l1)[:, None].expand(-1, p[0].numel() * len(p) // len(l1)).reshape(p.shape)
             state = optimiser.state[p]
             if "exp_avg_sq" in state:
-                correction = 1 - group["betas"][1] ** state["step"]
+                correction = 1 - group["betas"][1] ** state["step"].double()
                 threshold = threshold / ((state["exp_avg_sq"] / correction).sqrt() + group["eps"])
             p.copy_(p.sign() * (p.abs() - threshold).clamp_(min=0))

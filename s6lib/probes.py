@@ -36,15 +36,3 @@ def batch_noise(record: Record, dataset: Dataset, sizes: Sequence[int] = (8, 16,
         noise = (means.std(0) / spread).numpy()
         rows += [{"images": size, "channel": c, "noise": value} for c, value in enumerate(noise) if np.isfinite(value)]
     return pd.DataFrame(rows)
-
-
-def sparsity(record: Record, near: float = 1e-3) -> pd.DataFrame:
-    """Convolution weights per layer and seed: how many there are, are exactly zero, and are below `near` in size."""
-    rows = []
-    for name, value in record.weights.items():
-        if value.ndim == 5:  # [R, c_out, c_in, kh, kw]
-            size = np.abs(value.reshape(len(value), -1))
-            for seed, weights in zip(record.seeds, size, strict=True):
-                counts = {"weights": weights.size, "zero": int((weights == 0).sum())}
-                rows.append({"layer": name, "seed": seed, **counts, "near_zero": int((weights < near).sum())})
-    return pd.DataFrame(rows)

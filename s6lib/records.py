@@ -87,7 +87,6 @@ class Record:
         text += f"last-epoch test accuracy {mean}"
         return text + (f", {len(self.diverged)} diverged" if self.diverged else "")
 
-
     def first_batch(self) -> str:
         """Size of all parameters after the first batch, to three digits: the same on every machine."""
         rows = self.weight_norms[self.weight_norms.epoch == 0]
@@ -124,7 +123,9 @@ def save_all(many: list[Record], path: str | Path = "") -> list[Path]:
 
 
 def lab() -> Path:
-    """Where notebooks opened by hand leave their records."""
+    """Where notebooks opened by hand leave their records: `S6_LAB`, or results/lab of the repository or right here."""
+    if os.environ.get("S6_LAB"):
+        return Path(os.environ["S6_LAB"])
     repository = Path(__file__).parent.parent
     return (repository if (repository / "notebooks").is_dir() else Path()) / "results" / "lab"
 

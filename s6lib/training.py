@@ -83,12 +83,12 @@ def train_together(
 
 
 def check_seeds(seeds: int | Sequence[int]) -> list[int]:
-    if isinstance(seeds, int):
-        if seeds < 1:
-            raise TrialError(f"seeds={seeds} is out of range; valid: 1 or more, or a list of seeds")
+    """The seeds that `seeds` stands for: n means 0 .. n - 1. Raises TrialError."""
+    if type(seeds) is int and seeds >= 1:
         return list(range(seeds))
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise TrialError(f"seeds={list(seeds)}: expected one or more different numbers, 0 or above")
+    plain = isinstance(seeds, list | tuple | range) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not plain or not seeds or len(set(seeds)) != len(seeds):
+        raise TrialError(f"seeds={seeds!r} is out of range; valid: 1 or more, or a list of different seeds, 0 or above")
     return list(seeds)
 
 

@@ -7,6 +7,7 @@ A trial is a protocol with a name and a few settings replaced: `make_trial("regu
 import dataclasses
 import difflib
 import math
+import re
 from dataclasses import dataclass
 
 from s6lib.nets import NETWORKS, Net, build
@@ -136,6 +137,7 @@ def _check_type(name: str, value: object, kind: type) -> None:
 def _check_ranges(trial: Trial) -> None:
     groups = trial.groups if isinstance(trial.groups, tuple) else (trial.groups,)
     rules = {
+        "name": (bool(re.fullmatch(r"[\w.+-]+", trial.name)) and trial.name[0] != ".", "letters, digits, _ . + -"),
         "epochs": (trial.epochs >= 1, "1 or more"),
         "batch_size": (trial.batch_size >= 2, "2 or more"),
         "learning_rate": (0 < trial.learning_rate < math.inf, "above 0"),
@@ -145,14 +147,19 @@ def _check_ranges(trial: Trial) -> None:
         "running_var_start": (0 <= trial.running_var_start < math.inf, "0 or more"),
         "l1": (0 <= trial.l1 < math.inf, "0 or more"),
         "l2": (0 <= trial.l2 < math.inf, "0 or more"),
-        "dropout": (trial.dropout is None or 0 <= trial.dropout < 1, "0 up to, not including, 1; or None"),
+        "dropout": (trial.dropout is None or 0 <= trial.dropout <= 0.99, "0 to 0.99, or None"),
         "label_smoothing": (0 <= trial.label_smoothing < 1, "0 up to, not including, 1"),
         "rotation": (0 <= trial.rotation <= 180, "0 to 180 degrees"),
     }
     for name, (fine, valid) in rules.items():
         if not fine:
             raise TrialError(f"{name}={getattr(trial, name)!r} is out of range; valid: {valid}")
-    trial.build()  # raises ValueError where group counts do not divide the network's channels
+    if trial.l2_kind == "decoupled" and trial.optimiser != "adam":
+        raise TrialError("l2_kind='decoupled' needs optimiser='adam' (AdamW)")
+    try:
+        trial.build()
+    except ValueError as error:  # group counts that do not divide the network's channels
+        raise TrialError(str(error)) from None
 
 
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Trial) if f.default is not dataclasses.MISSING}

@@ -1,0 +1,131 @@
+"""The command line: `python -m s6lib plan | run | status | summary`. Exit code 1: a failure; 2: a request refused."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+OVERRIDES = ("dataset", "seeds", "epochs", "precision")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m s6lib", description="Runs the notebooks that studies.toml lists.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="plan | run | status | summary")
+    texts = {
+        "plan": "show what would run with which parameters",
+        "run": "run what is not done yet, then the summary notebook",
+        "status": "done, running, failed, missing, stale, and the time left",
+        "summary": "execute the summary notebook on what is there",
+    }
+    made = {name: commands.add_parser(name, help=text, description=text) for name, text in texts.items()}
+    for command in made.values():
+        add_selection(command)
+    made["plan"].add_argument("--count", action="store_true", help="print the number of trials only")
+    add_running(made["run"])
+    return top
+
+
+def add_selection(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--profile", default="quick", help="a profile of studies.toml (default: quick)")
+    command.add_argument("--study", default="", help="these studies only, comma-separated")
+    command.add_argument("--trial", default="", help="these trials only, comma-separated")
+    for name in OVERRIDES:
+        command.add_argument(f"--{name}", default="", help=f"in place of the profile's {name}")
+    command.add_argument("-p", "--set", action="append", default=[], metavar="NAME=VALUE", help="any other parameter")
+    command.add_argument("--results", default="results", help="folder for all runs (default: results)")
+    command.add_argument("--run", default="", help="folder below it (default: the profile's name)")
+    command.add_argument("--studies", default="studies.toml", help="the table of studies (default: studies.toml)")
+    command.add_argument("--jobs", default="", help="trials at a time (default: one per GPU, else per core, up to 4)")
+
+
+def add_running(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--stale", default="keep", help="rerun: run again what older code made (default: keep)")
+    command.add_argument("--scheduler", default="", help="tcp://host:port, tls://host:port, local:N, slurm[:file.toml]")
+    command.add_argument("--worker-wait", default="60", help="seconds to wait for a first worker (default: 60)")
+    command.add_argument("--retries", default="1", help="after a dead kernel or process (default: 1)")
+    command.add_argument("--cell-timeout", default="", help="seconds a cell may take (default: no limit)")
+    command.add_argument("--time-limit", default="86400", help="seconds a notebook may take (default: a day)")
+    command.add_argument("--index", default="", help="only the trial at this place of the plan, for array jobs")
+
+
+def main(words: list[str] | None = None) -> int:
+    arguments = parser().parse_args(words)
+    from s6lib import batch  # after --help, which needs none of it
+    from s6lib.plan import PlanError
+    from s6lib.records import RecordError
+
+    try:
+        request = make_request(arguments)
+        if arguments.command == "plan":
+            return show_plan(request, arguments.count)
+        if arguments.command == "run":
+            return batch.run(request, number("index", arguments.index, int))
+        return batch.status(request) if arguments.command == "status" else batch.summary(request)
+    except (PlanError, RecordError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def make_request(arguments: argparse.Namespace):
+    from s6lib.batch import Request
+
+    overrides = {name: value for name in OVERRIDES if (value := getattr(arguments, name))}
+    overrides |= {name: number(name, overrides[name], int) for name in ("seeds", "epochs") if name in overrides}
+    for entry in arguments.set:
+        name, _, value = entry.partition("=")
+        overrides[name] = plain(value)
+    chosen = {name: getattr(arguments, name) for name in ("profile", "study", "trial", "run")}
+    extra = {}
+    if arguments.command == "run":
+        extra = {
+            "scheduler": arguments.scheduler,
+            "stale": arguments.stale or "keep",
+            "retries": number("retries", arguments.retries, int),
+            "cell_timeout": number("cell-timeout", arguments.cell_timeout, int),
+            "time_limit": number("time-limit", arguments.time_limit, float),
+            "worker_wait": number("worker-wait", arguments.worker_wait, float),
+        }
+    return Request(
+        studies_file=Path(arguments.studies),
+        results=Path(arguments.results) if "://" not in arguments.results else arguments.results,
+        overrides=overrides,
+        jobs=number("jobs", arguments.jobs, int),
+        **chosen,
+        **extra,
+    )
+
+
+def number(name: str, text: str, kind: type):
+    """`text` as a number, None where it is empty."""
+    from s6lib.plan import PlanError
+
+    try:
+        return kind(text) if text else None
+    except ValueError:
+        raise PlanError(f"{name.upper()}={text!r} is not a number") from None
+
+
+def plain(text: str) -> object:
+    """JSON where it is JSON, otherwise the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def show_plan(request, count: bool) -> int:
+    from s6lib.plan import state_of
+
+    runs = request.plan()
+    if count:
+        print(len(runs))
+        return 0
+    width = max((len(run.name) for run in runs), default=0)
+    for run in runs:
+        parameters = " ".join(f"{name}={json.dumps(value)}" for name, value in run.parameters.items())
+        print(f"{run.name:<{width}}  {state_of(run, request.folder).kind:<8}  {run.notebook.name}  {parameters}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,497 @@
+"""A batch: plan -> execute notebooks side by side -> publish; what is there and valid is skipped.
+
+    results/<run>/<study>/<trial>/    published: notebook.ipynb, run.json, the record (of a sweep: a folder each)
+    results/<run>/summary.ipynb       executed after every batch
+    results/<run>/.failed/...         the last failed attempt of a trial, until it succeeds
+    results/<run>/.replaced/...       the record that a newer one replaced, one generation back
+    results/<run>/.work/...           attempts and checkpoints of unfinished trials
+
+One runner at a time works on a run folder; a second one waits. Knows papermill only through `s6lib.child`, not torch.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+
+from s6lib import attempt, records
+from s6lib.attempt import fcntl
+from s6lib.plan import PlanError, Run, State, data_dir, make_plan, read_notebook, state_of
+from s6lib.progress import Display, describe, duration, heartbeat, total_left
+
+
+@dataclass
+class Request:
+    """What the command line asked for."""
+
+    studies_file: Path = Path("studies.toml")
+    profile: str = "quick"
+    study: str = ""
+    trial: str = ""
+    overrides: dict = field(default_factory=dict)
+    results: Path = Path("results")
+    run: str = ""  # folder below `results`; empty: the profile's name
+    jobs: int | None = None
+    scheduler: str = ""
+    stale: str = "keep"
+    retries: int = 1
+    cell_timeout: int | None = None
+    time_limit: float | None = 24 * 3600.0
+    worker_wait: float = 60.0
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.results).absolute() / (self.run or self.profile)
+
+    def plan(self, trial: str | None = None) -> list[Run]:
+        trials = self.trial if trial is None else trial
+        return make_plan(Path(self.studies_file).absolute(), self.profile, self.study, trials, self.overrides)
+
+
+class Interrupted(BaseException):
+    """SIGINT, SIGTERM or SIGHUP arrived."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+
+# --- running -------------------------------------------------------------------------------------
+
+
+def run(request: Request, index: int | None = None) -> int:
+    """Runs what is not done yet, then the summary. With `index`, that one trial of the plan alone, for array jobs.
+
+    Returns the exit code: 0, 1 if something failed, 128 + signal if interrupted. Raises PlanError before anything runs.
+    """
+    check(request)
+    plan, display = request.plan(), Display()
+    if index is not None and not 0 <= index < len(plan):
+        raise PlanError(f"--index {index} is out of range; valid: 0 to {len(plan) - 1}")
+    jobs = request.jobs or default_jobs()
+    chosen = plan if index is None else [plan[index]]
+    display.line(headline(request, chosen, jobs))
+    with signals(), run_lock(request.folder, index is not None, display.line) as token:
+        batch = Batch(request, chosen, jobs, token, display)
+        try:
+            if index is None:
+                sweep(request.folder)
+            batch.work()
+            if index is None:
+                batch.summarise()
+        except Interrupted as stop:
+            return batch.stop(stop.number)
+        finally:
+            if index is None:
+                sweep(request.folder)
+            tidy(request.folder, plan)
+    return batch.report()
+
+
+def check(request: Request) -> None:
+    if "://" in str(request.results):
+        raise PlanError(f"{request.results}: results must be a folder, on this machine or shared between all workers")
+    if request.jobs is not None and request.jobs < 1:
+        raise PlanError(f"JOBS={request.jobs} is out of range; valid: 1 or more")
+    if request.stale not in ("keep", "rerun"):
+        raise PlanError(f"unknown STALE={request.stale!r}; valid: keep, rerun")
+    if any(part in ("", ".", "..") or "/" in part for part in (request.run or request.profile,)):
+        raise PlanError(f"run={request.run!r} is no folder name")
+
+
+def headline(request: Request, plan: list[Run], jobs: int) -> str:
+    sets = ", ".join(dict.fromkeys(str(run.settings.get("dataset", "?")) for run in plan))
+    return f"profile {request.profile}: data set {sets}, {len(plan)} trials, JOBS={jobs}, results in {request.folder}"
+
+
+class Batch:
+    """One go at a plan: what was skipped, what ran and how it ended."""
+
+    def __init__(self, request: Request, plan: list[Run], jobs: int, token: str, display: Display):
+        self.request, self.plan, self.jobs, self.token, self.display = request, plan, jobs, token, display
+        self.rows: dict[str, tuple[str, float | None, str]] = {}  # name -> (state, seconds, note)
+        self.times: list[float] = []
+
+    def work(self) -> None:
+        """Executes every run that is not done."""
+        todo = [run for run in self.plan if self._decide(run)]
+        if not todo:
+            return
+        with make_executor(self.request, self.jobs, self.token) as executor:
+            futures = {executor.submit(self._spec(run)): run for run in todo}
+            self.jobs = executor.width()
+            self._watch(futures, executor)
+
+    def _decide(self, run: Run) -> bool:
+        state = state_of(run, self.request.folder)
+        if state.kind == "done" or (state.kind == "stale" and self.request.stale == "keep"):
+            note = f"{state.reason}; STALE=rerun runs it again" if state.reason else "already there"
+            self.rows[run.name] = ("skipped" if state.kind == "done" else "stale", state.info.get("seconds"), note)
+            if state.info.get("diverged"):
+                self.rows[run.name] = ("diverged", state.info.get("seconds"), diverged_note(state.info["diverged"]))
+            return False
+        if state.reason:
+            self.display.line(f"{run.name}: {state.reason}; runs again, the old one goes to .replaced")
+        return True
+
+    def _spec(self, run: Run) -> dict:
+        identity = {"study": run.study, "trial": run.trial, "settings": run.settings, "code": run.code}
+        identity["library"] = records.source_fingerprint()
+        return {**self._common(run.notebook), "name": run.name, "parameters": run.parameters, "identity": identity}
+
+    def _common(self, notebook: Path) -> dict:
+        request = self.request
+        return {
+            "notebook": str(notebook),
+            "results": str(request.folder),
+            "root": str(Path(request.studies_file).absolute().parent),
+            "data_dir": str(data_dir()),
+            "token": self.token,
+            # By JOBS, however many trials are left: the number of threads may change the last bits of a history.
+            "threads": max(1, cores() // self.jobs),
+            "retries": request.retries,
+            "cell_timeout": request.cell_timeout,
+            "time_limit": request.time_limit,
+            "record": True,
+        }
+
+    def _watch(self, futures: dict[Future, Run], executor) -> None:
+        pending = set(futures)
+        while pending:
+            done, pending = wait_for(pending, 0.5 if self.display.live else 1, FIRST_COMPLETED)
+            for future in done:
+                self._finish(futures[future], outcome_of(future), len(pending))
+            self._show([futures[future].name for future in pending])
+            if pending and (trouble := executor.trouble()):
+                raise PlanError(trouble)
+
+    def _show(self, names: list[str]) -> None:
+        beats = {name: heartbeat(self.request.folder, name) for name in names}
+        running = {name: beat for name, beat in beats.items() if beat}
+        lines = [describe(name, beat) for name, beat in running.items()]
+        if names:
+            waiting = len(names) - len(running)
+            lines.append(f"{len(running)} running, {waiting} waiting, {self._eta(running, len(names))}".rstrip(", "))
+        self.display.block(lines)
+
+    def _eta(self, running: dict[str, dict], unfinished: int) -> str:
+        typical = sum(self.times) / len(self.times) if self.times else None
+        seconds = total_left(list(running.values()), unfinished - len(running), typical, self.jobs)
+        return "" if seconds is None else f"about {duration(seconds)} left"
+
+    def _finish(self, run: Run, outcome: dict, unfinished: int) -> None:
+        seconds = outcome.get("seconds")
+        place = f"[{len(self.plan) - unfinished:>{len(str(len(self.plan)))}}/{len(self.plan)}] {run.name}"
+        if outcome["kind"] != "done":
+            self.rows[run.name] = ("failed", seconds, outcome["reason"])
+            self.display.line(f"{place}  FAILED after {duration(seconds)}: {outcome['reason']}")
+            self._show_failure(outcome)
+            return
+        self.times.append(seconds)
+        bad = outcome.get("diverged")
+        note = diverged_note(bad) if bad else outcome["reason"]
+        self.rows[run.name] = ("diverged" if bad else "ran", seconds, note)
+        eta = f", {self._eta({}, unfinished)}" if unfinished else ""
+        self.display.line(f"{place}  ran in {duration(seconds)}{', ' + note if note else ''}{eta}")
+
+    def _show_failure(self, outcome: dict) -> None:
+        for line in outcome.get("log", []):
+            self.display.line(f"    | {line}")
+        if "notebook" in outcome:
+            self.display.line(f"    notebook: {outcome['notebook']}")
+
+    # --- the end ---
+
+    def summarise(self) -> None:
+        """Executes notebooks/summary.ipynb over all trials of the studies at hand; a failed trial is no hindrance."""
+        notebook = Path(self.request.studies_file).absolute().parent / "notebooks" / "summary.ipynb"
+        if not notebook.exists():
+            return
+        declared, _ = read_notebook(notebook, "results_dir")
+        names = [run.name for run in self.request.plan(trial="")]
+        listed = json.dumps(names) if declared.get("plan", ("str",))[0] == "str" else names
+        parameters = {"results_dir": str(self.request.folder), "plan": listed}
+        target = self.request.folder / "summary.ipynb"
+        extra = {
+            "name": "summary",
+            "parameters": parameters,
+            "record": False,
+            "publish_to": str(target),
+            "identity": {},
+        }
+        with ThreadPoolExecutor(1) as pool:
+            outcome = outcome_of(pool.submit(attempt.execute, {**self._common(notebook), **extra}))
+        if outcome["kind"] == "done":
+            self.display.line(f"summary: {target}")
+            return
+        self.rows["summary"] = ("failed", outcome.get("seconds"), outcome["reason"])
+        self.display.line(f"summary FAILED: {outcome['reason']}")
+        self._show_failure(outcome)
+
+    def stop(self, number: int) -> int:
+        unfinished = [run.name for run in self.plan if run.name not in self.rows]
+        name = signal.Signals(number).name
+        self.display.line(f"interrupted by {name}; {len(unfinished)} trials unfinished, nothing finished is lost.")
+        self.display.line("The same command goes on from the last epochs.")
+        return 128 + number
+
+    def report(self) -> int:
+        """Prints the table; the exit code."""
+        width = max(len(name) for name in [*self.rows, "trial"])
+        self.display.line(f"\n{'trial':<{width}}  {'state':<8}  {'seconds':>7}  note")
+        for name, (state, seconds, note) in self.rows.items():
+            spent = "" if seconds is None else f"{seconds:.0f}"
+            self.display.line(f"{name:<{width}}  {state:<8}  {spent:>7}  {first_line(note)}".rstrip())
+        states = [state for state, _, _ in self.rows.values()]
+        counts = ", ".join(f"{states.count(k)} {k}" for k in ("ran", "skipped", "stale", "diverged", "failed"))
+        self.display.line(f"{len(states)} in all: {counts}")
+        return 1 if "failed" in states else 0
+
+
+def first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""
+
+
+def diverged_note(bad: list[dict]) -> str:
+    parts = [f"seed {entry['seed']} at epoch {entry['epoch']}, step {entry['step']}" for entry in bad]
+    return "diverged: " + ", ".join(parts)
+
+
+def outcome_of(future: Future) -> dict:
+    try:
+        return future.result()
+    except Exception as error:  # Dask: a worker that died again and again, or could not import the package
+        return {"kind": "infrastructure", "reason": f"{type(error).__name__}: {attempt.plain_text(str(error))}"}
+
+
+# --- executors -----------------------------------------------------------------------------------
+
+
+def make_executor(request: Request, jobs: int, token: str):
+    """What `submit(spec) -> future` goes to: threads on this machine, or a Dask cluster."""
+    if not request.scheduler:
+        return LocalPool(jobs)
+    from s6lib.cluster import Cluster
+
+    return Cluster(request.scheduler, request.worker_wait, request.folder, token, gpus())
+
+
+class LocalPool:
+    """`submit(spec) -> future` on this machine: threads that start child processes, one GPU each if there are any."""
+
+    def __init__(self, jobs: int):
+        self.slots: SimpleQueue[str | None] = SimpleQueue()
+        self.slots_made = jobs
+        devices = gpus() or [None]
+        for i in range(jobs):
+            self.slots.put(devices[i % len(devices)])
+        self.pool = ThreadPoolExecutor(jobs)
+
+    def __enter__(self) -> "LocalPool":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind:
+            attempt.STOP.set()
+        self.pool.shutdown(cancel_futures=True)
+
+    def submit(self, spec: dict) -> Future:
+        return self.pool.submit(self._execute, spec)
+
+    def _execute(self, spec: dict) -> dict:
+        gpu = self.slots.get()
+        try:
+            return attempt.execute(spec, gpu)
+        finally:
+            self.slots.put(gpu)
+
+    def width(self) -> int:
+        return self.slots_made
+
+    def trouble(self) -> str | None:
+        return None
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_jobs() -> int:
+    """One trial per GPU; without GPUs one per core, four at most."""
+    return len(gpus()) or min(cores(), 4)
+
+
+def gpus() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them; no torch needed."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [part for part in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if part not in ("", "-1")]
+    if not shutil.which("nvidia-smi"):
+        return []
+    answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return [str(i) for i, line in enumerate(answer.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+# --- the run folder ------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path, shared: bool, say) -> Iterator[str]:
+    """The lock on a run folder, as a token that workers must find there. It ends with its holder, however that ends."""
+    token, path = secrets.token_hex(8), folder / ".lock"
+    with unwritable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = acquire(path, shared, say)
+        if not shared:
+            handle.truncate(0)
+        handle.write(f"{token} process {os.getpid()} on {os.uname().nodename}\n" if hasattr(os, "uname") else token)
+        handle.flush()
+    try:
+        yield token
+    finally:
+        release(handle, path)
+
+
+def acquire(path: Path, shared: bool, say):
+    kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) if fcntl else 0
+    while True:
+        handle = path.open("a+", encoding="utf-8")
+        try:
+            if fcntl:
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = " ".join(handle.read().split()[1:]) or "another runner"
+            say(f"{path.parent} is in use by {holder}; waiting until it is done")
+            fcntl.flock(handle, kind)
+        if path.exists() and os.fstat(handle.fileno()).st_ino == path.stat().st_ino:
+            return handle
+        handle.close()  # its last holder has removed the file
+
+
+def release(handle, path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if fcntl:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of shared holders, the last removes it
+        path.unlink()
+        path.parent.rmdir()  # succeeds only where nothing was made
+    handle.close()
+
+
+@contextlib.contextmanager
+def unwritable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PlanError(f"{error.filename or folder}: cannot be written ({error.strerror})") from error
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed attempts left behind; those that someone still works on are left alone."""
+    for path in [*folder.glob(".work/*/attempt-*"), *folder.glob(".work/*/*/attempt-*")]:
+        if not attempt.alive(path):
+            attempt.clear(path)
+            for torn in path.with_name("checkpoints").glob(".*"):
+                torn.unlink(missing_ok=True)
+    for path in folder.glob(".work/stop-*"):
+        path.unlink(missing_ok=True)
+
+
+def tidy(folder: Path, plan: list[Run]) -> None:
+    """Removes the work folders of trials that are published, and those that are empty."""
+    for run in plan:
+        work = folder / ".work" / run.name
+        checkpoints = work / "checkpoints"
+        if checkpoints.exists() and not list(work.glob("attempt-*")) and state_of(run, folder).kind == "done":
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        attempt.remove_empty(work, folder)
+    attempt.remove_empty(folder / ".work" / "summary", folder)
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[None]:
+    """Turns the first SIGINT, SIGTERM or SIGHUP into Interrupted; later ones are ignored while children end."""
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+    def handler(number, _frame):
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)
+        attempt.STOP.set()
+        raise Interrupted(number)
+
+    old = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, previous in old.items():
+            signal.signal(number, previous)
+
+
+# --- status --------------------------------------------------------------------------------------
+
+
+def status(request: Request) -> int:
+    """Prints every trial's state and the time left."""
+    folder, display = request.folder, Display()
+    held = attempt.in_use(folder / ".lock")
+    plan = request.plan()
+    display.line(headline(request, plan, request.jobs or default_jobs()))
+    rows = {run.name: status_row(run, folder) for run in plan}
+    width = max(map(len, rows), default=5)
+    for name, (kind, _, note) in rows.items():
+        display.line(f"{name:<{width}}  {kind:<11}  {first_line(note)}".rstrip())
+    kinds = [kind for kind, _, _ in rows.values()]
+    display.line(", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)))
+    display.line(time_left(rows, folder, request.jobs or default_jobs(), held))
+    return 0
+
+
+def status_row(run: Run, folder: Path) -> tuple[str, State, str]:
+    state = state_of(run, folder)
+    attempts = list(Path(folder, ".work", run.name).glob("attempt-*"))
+    beat = heartbeat(folder, run.name)
+    if any(map(attempt.alive, attempts)):
+        return "running", state, describe("", beat).strip() if beat else ""
+    if state.kind in ("done", "stale"):
+        bad = state.info.get("diverged")
+        return state.kind, state, "; ".join(filter(None, [state.reason, diverged_note(bad) if bad else ""]))
+    failure = Path(folder, ".failed", run.name, "failure.json")
+    if failure.exists():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return "failed", state, json.loads(failure.read_text(encoding="utf-8"))["reason"]
+    if Path(folder, ".work", run.name, "checkpoints").exists():
+        return "missing", state, "interrupted; goes on from its last epoch"
+    return "missing" if state.kind in ("missing", "other") else state.kind, state, state.reason
+
+
+def time_left(rows: dict, folder: Path, jobs: int, held: bool) -> str:
+    running = [beat for name, (kind, _, _) in rows.items() if kind == "running" and (beat := heartbeat(folder, name))]
+    waiting = sum(kind in ("missing", "failed", "damaged") for kind, _, _ in rows.values())
+    times = [state.info["seconds"] for _, state, _ in rows.values() if state.info.get("seconds")]
+    seconds = total_left(running, waiting, sum(times) / len(times) if times else None, jobs)
+    if not running and not waiting:
+        return "nothing left to do"
+    text = f"about {duration(seconds)} left" if seconds is not None else "time left: unknown until a trial has run"
+    return text + ("" if held else "; no runner is at work here")
+
+
+def summary(request: Request) -> int:
+    """Executes the summary notebook on what is there."""
+    check(request)
+    display, plan = Display(), request.plan()
+    with signals(), run_lock(request.folder, True, display.line) as token:
+        batch = Batch(request, plan, 1, token, display)
+        try:
+            batch.summarise()
+        except Interrupted as stop:
+            return 128 + stop.number
+        finally:
+            attempt.remove_empty(request.folder / ".work" / "summary", request.folder)
+    return 1 if batch.rows else 0

@@ -1,0 +1,89 @@
+"""What a running batch shows: one line per trial, live on a terminal, and the time that is left."""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+EVERY = 60  # seconds between lines about running trials where there is no terminal
+
+
+def heartbeat(results: Path, name: str) -> dict:
+    """The newest heartbeat of a trial's attempts, with `started` (seconds since 1970); {} where nobody works on it."""
+    found: dict = {}
+    for spec in Path(results, ".work", name).glob("attempt-*/spec.json"):
+        try:
+            started = spec.stat().st_mtime
+            beat = json.loads(spec.with_name("heartbeat.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            beat = {}
+        except (OSError, ValueError):
+            continue
+        if started >= found.get("started", 0):
+            found = {**beat, "started": started}
+    return found
+
+
+def left(beat: dict, typical: float | None) -> float | None:
+    """Seconds a running trial still needs: by its own epochs, else by what trials typically take, else unknown."""
+    if "epochs" in beat:
+        return max(beat["epochs"] - beat["epoch"], 0) * beat["seconds"] + 3
+    return None if typical is None else max(typical - (time.time() - beat["started"]), 0)
+
+
+def total_left(beats: list[dict], waiting: int, typical: float | None, jobs: int) -> float | None:
+    """Seconds until the last trial ends, `jobs` at a time."""
+    running = [left(beat, typical) for beat in beats]
+    if typical is None:
+        totals = [b["epochs"] * b["seconds"] for b in beats if "epochs" in b]
+        typical = sum(totals) / len(totals) if totals else None
+    if None in running or (waiting and typical is None):
+        return None
+    return max(max(running, default=0), (sum(running) + waiting * (typical or 0)) / max(jobs, 1))
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "time unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def describe(name: str, beat: dict) -> str:
+    """`regularisers/gbn  epoch 3/25 [###.......] 12 s`"""
+    spent = duration(time.time() - beat["started"])
+    if "epochs" not in beat:
+        return f"{name}  starting, {spent}"
+    share = round(10 * beat["epoch"] / max(beat["epochs"], 1))
+    return f"{name}  epoch {beat['epoch']}/{beat['epochs']} [{'#' * share}{'.' * (10 - share)}] {spent}"
+
+
+class Display:
+    """Lines that stay, and below them, on a terminal, a block that is redrawn."""
+
+    def __init__(self, stream=None):
+        self.stream = stream or sys.stdout
+        self.live = self.stream.isatty()
+        self.drawn, self.last = 0, time.monotonic()
+
+    def line(self, text: str) -> None:
+        self._erase()
+        print(text, file=self.stream, flush=True)
+
+    def block(self, lines: list[str]) -> None:
+        """Redraws the block; without a terminal, prints it as one line now and then."""
+        if self.live:
+            self._erase()
+            width = shutil.get_terminal_size().columns - 1
+            print("".join(f"{line[:width]}\n" for line in lines), end="", file=self.stream, flush=True)
+            self.drawn = len(lines)
+        elif lines and time.monotonic() - self.last > EVERY:
+            self.last = time.monotonic()
+            self.line("  " + "; ".join(lines))
+
+    def _erase(self) -> None:
+        if self.drawn:
+            print(f"\x1b[{self.drawn}A\x1b[J", end="", file=self.stream)
+            self.drawn = 0

@@ -1,0 +1,142 @@
+"""Tables for the summary notebook: what records show side by side, what is missing, what was left out."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from s6lib import claims, plots, records, stats
+from s6lib.records import Record
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def collect(results_dir: str) -> tuple[list[Record], list[str]]:
+    """All records below `results_dir` ("": the reference run), and a line for each that had to be left out."""
+    return records.find(folder(results_dir))
+
+
+def folder(results_dir: str) -> Path:
+    return Path(results_dir).expanduser() if results_dir else ROOT / "results" / "reference"
+
+
+def headline(found: Sequence[Record], left_out: Sequence[str], results_dir: str) -> str:
+    """What the summary is of: data, records, replicas, where from."""
+    where = folder(results_dir)
+    if not found:
+        return f"No records in {where}" + (f"; {len(left_out)} left out." if left_out else ".")
+    data = {r.dataset["checksum"]: r.dataset for r in found}.values()
+    sizes = [f"{d['title']}: {d['train_images']:,} training and {d['test_images']:,} test images" for d in data]
+    lost = sum(map(stats.left_out, found))
+    counts = f"{len(found)} trials, {sum(len(r.seeds) for r in found)} replicas, {lost} of them diverged"
+    return f"{'; '.join(sizes)}. {counts}. From {where}" + (f"; {len(left_out)} records left out." if left_out else ".")
+
+
+def study(record: Record, root: Path) -> str:
+    """The folder a record lies in below `root`, which holds what was run to be compared; else its protocol."""
+    parent = _below(record, root).parent.as_posix()
+    return record.trial.protocol if parent == "." else parent
+
+
+def by_study(found: Sequence[Record], results_dir: str = "") -> dict[str, list[Record]]:
+    """Records worth drawing together: of one study and data set, known trials first, then by name."""
+    order, root = {name: k for k, name in enumerate(plots.LOOKS)}, folder(results_dir)
+    groups: dict[str, list[Record]] = {}
+    for record in sorted(found, key=lambda r: (study(r, root), order.get(r.name, len(order)), r.name)):
+        groups.setdefault(f"{study(record, root)}, {record.dataset['checksum']}", []).append(record)
+    return groups
+
+
+def table(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
+    """A row per record, numbers as numbers: percent, points, seconds."""
+    ordered = [record for group in by_study(found, results_dir).values() for record in group]
+    return pd.DataFrame([{"study": study(r, folder(results_dir)), **_row(r)} for r in ordered], columns=COLUMNS)
+
+
+def shown(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
+    """`table` for reading: the last epoch's mean ± sd [95 % interval], best epochs labelled for what they are."""
+    rows = table(found, results_dir)
+    spread = [_spread(*values) for values in rows[["test", "test_sd", "test_low", "test_high"]].itertuples(index=False)]
+    columns = {
+        "study": rows.study,
+        "trial": rows.trial,
+        "data": rows.data,
+        "parameters": rows.parameters.map("{:,}".format),
+        "seeds": rows.seeds,
+        "diverged": rows.diverged,
+        "test %, last epoch: mean ± sd [95 %]": spread,
+        "train %, while learning": rows.train.map(_number),
+        "train − test, points": rows.gap.map(_number),
+        "best epoch %, chosen on the test set": rows.best.map(_number),
+        "published best %, likewise, 1 seed": rows.published_best.map(_number),
+        "seconds, trained together": rows.seconds.map("{:.0f}".format),
+    }
+    return pd.DataFrame(columns)
+
+
+def verdicts(found: Sequence[Record]) -> pd.DataFrame:
+    """`claims.verdicts` for reading."""
+    rows = claims.verdicts(found)
+    names = {"p": "p (Holm)", "evidence": "weakest part [95 %], positive: as claimed", "parts": "parts as claimed"}
+    return rows.assign(p=rows.p.map(lambda p: "" if np.isnan(p) else f"{p:.3g}")).rename(columns=names)
+
+
+def missing(found: Sequence[Record], plan: str, results_dir: str = "") -> list[str]:
+    """The "study/trial" names of the JSON list `plan` that no record stands for. Raises ValueError on another shape.
+
+    A record stands for a name that is part of its path below `results_dir`, or its protocol and trial.
+    """
+    names = json.loads(plan) if plan else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"plan={plan!r}: expected a JSON list of study/trial names")
+    have = {f"{record.trial.protocol}/{record.name}" for record in found}
+    places = [f"/{_below(record, folder(results_dir)).as_posix()}/" for record in found]
+    return [name for name in names if name not in have and not any(f"/{name}/" in place for place in places)]
+
+
+def lines(texts: Sequence[str], none: str) -> str:
+    """One per line, or `none`."""
+    return "\n".join(texts) or none
+
+
+COLUMNS = ["study", "trial", "data", "parameters", "seeds", "diverged", "test", "test_sd", "test_low", "test_high"]
+COLUMNS += ["train", "gap", "best", "published_best", "seconds"]
+
+
+def _row(record: Record) -> dict:
+    test, train = stats.last(record, "test_accuracy"), stats.last(record, "train_accuracy")
+    interval, best = stats.mean_interval(test), claims.best_test_accuracy(record)
+    published = plots.published_for(record).best
+    return {
+        "trial": record.name,
+        "data": record.dataset["name"],
+        "parameters": record.provenance.get("parameters", 0),
+        "seeds": interval.n,
+        "diverged": stats.left_out(record),
+        "test": interval.mean,
+        "test_sd": interval.sd,
+        "test_low": interval.low,
+        "test_high": interval.high,
+        "train": train.mean() if len(train) else np.nan,
+        "gap": train.mean() - test.mean() if len(train) else np.nan,
+        "best": best.mean() if len(best) else np.nan,
+        "published_best": published.iloc[0] if len(published) else np.nan,
+        "seconds": record.provenance.get("seconds", np.nan),
+    }
+
+
+def _spread(mean: float, sd: float, low: float, high: float) -> str:
+    if np.isnan(mean):
+        return "none"
+    return f"{mean:.2f}" if np.isnan(sd) else f"{mean:.2f} ± {sd:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.2f}"
+
+
+def _below(record: Record, root: Path) -> Path:
+    path = record.path or Path(record.name)
+    return path.relative_to(root) if path.is_relative_to(root) else Path(path.name)

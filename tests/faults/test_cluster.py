@@ -1,0 +1,105 @@
+"""Dask without workers, without a scheduler, over TLS, without the shared folder, and with its network cut."""
+
+import subprocess
+import time
+
+import pytest
+from arena import FULL, Dask, check_complete, shell
+from batch_project import until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def dask(project):
+    made = Dask(project)
+    yield made
+    made.close()
+
+
+def test_scheduler_without_workers(project, dask):
+    """An error after the stated wait, with the address; nothing is written."""
+    start = time.monotonic()
+    output = project.run("run", "--scheduler", dask.address, "--worker-wait", "3", code=2)
+    assert f"no worker at {dask.address} after 3 s" in output
+    assert time.monotonic() - start < 20
+    assert not project.results.exists()
+
+
+def test_no_scheduler(project):
+    output = project.run("run", "--scheduler", "tcp://127.0.0.1:1", "--worker-wait", "2", code=2)
+    assert "no worker at tcp://127.0.0.1:1 after 2 s" in output
+
+
+def test_workers_in_processes_of_their_own(project, dask, uninterrupted):
+    dask.worker()
+    dask.worker()
+    output = project.run("run", "--scheduler", dask.address)
+    assert "2 ran" in output
+    dask.close()
+    check_complete(project, uninterrupted)
+
+
+def test_last_worker_leaves(project, dask):
+    """When the only worker has gone for good the batch ends with a message, not never."""
+    worker = dask.worker()
+    runner = project.start("run", "--scheduler", dask.address, "--worker-wait", "3")
+    assert until(lambda: project.processes("s6lib.child"))
+    worker.terminate()
+    output, _ = runner.communicate(timeout=60)
+    assert runner.returncode == 2
+    assert f"no worker left at {dask.address} for 3 s" in output
+
+
+def test_worker_without_the_folder(project, dask):
+    """A worker that does not see the runner's results says so (here: it sees another folder at the same path)."""
+    prefix = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{project.path}/results" && exec "$@"', "sh")
+    (project.path / "results").mkdir()
+    shell(*prefix, "true")
+    dask.worker(prefix=prefix)
+    output = project.run("run", "--scheduler", dask.address, code=1)
+    assert "not the runner's results folder as" in output
+    assert "workers must share that folder" in output
+
+
+@pytest.fixture
+def wire():
+    """Two network namespaces joined by a wire: this one (10.99.77.1) and `s6far` (10.99.77.2)."""
+    shell("ip", "netns", "add", "s6far")
+    try:
+        shell("ip", "link", "add", "s6near", "type", "veth", "peer", "name", "s6end")
+        for words in (
+            "link set s6end netns s6far",
+            "addr add 10.99.77.1/24 dev s6near",
+            "link set s6near up",
+            "netns exec s6far ip addr add 10.99.77.2/24 dev s6end",
+            "netns exec s6far ip link set s6end up",
+            "netns exec s6far ip link set lo up",
+        ):
+            shell("ip", *words.split())
+        yield lambda state: shell("ip", "link", "set", "s6near", state)
+    finally:
+        subprocess.run(["ip", "netns", "del", "s6far"], check=False)
+
+
+@pytest.mark.parametrize("again", [False, True] if FULL else [False])
+def test_network_is_cut(project, uninterrupted, wire, again):
+    """A worker behind a cut wire goes on alone while its trial runs again elsewhere: still one record of each."""
+    quick = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s", "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s"}
+    dask = Dask(project, "10.99.77.1", **quick)
+    try:
+        dask.worker("10.99.77.2", prefix=("ip", "netns", "exec", "s6far"))
+        runner = project.start("run", "--scheduler", dask.address)
+        assert until(lambda: list(project.results.rglob("heartbeat.json")), 60)
+        wire("down")
+        dask.worker("10.99.77.1")
+        if again:
+            time.sleep(8)
+            wire("up")
+        output, _ = runner.communicate(timeout=200)
+        assert runner.returncode == 0, output
+        assert until(lambda: not project.processes("s6lib.child"), 60)
+    finally:
+        dask.close()
+    project.run("run")  # sweeps up after the lonely worker
+    check_complete(project, uninterrupted)

@@ -1,0 +1,58 @@
+"""Reference runs of all notebooks at smoke size, for nbval; `python tests/references.py [NAME ...]` makes them anew.
+
+Each notebook that studies.toml names is executed once through papermill on the bundled digits. What is kept under
+tests/reference/ is the executed source with the outputs of the cells tagged `nbval-check-output`: layer tables, trial
+echoes, parameter counts, rounded sums of weights. `make nbval` runs them again and compares.
+"""
+
+import os
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import nbformat
+import papermill
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "tests" / "reference"
+SMOKE = {"dataset": "digits", "seeds": 2, "epochs": 1, "misclassified": 10}
+SMALLER = {"model_progression": {"seeds": 1}, "gn_groups": {"groups": [1, 4, 16]}}
+CHECK = "nbval-check-output"
+
+
+def notebooks() -> dict[str, Path]:
+    """Reference name -> notebook, for every notebook that studies.toml names."""
+    studies = tomllib.loads((ROOT / "studies.toml").read_text(encoding="utf-8"))["studies"]
+    paths = sorted({run["notebook"] for study in studies.values() for run in study.values() if "notebook" in run})
+    return {path.removesuffix(".ipynb").replace("/", "."): ROOT / "notebooks" / path for path in paths}
+
+
+def parameters(name: str, notebook: Path) -> dict:
+    """The smoke values of the parameters that the notebook has."""
+    known = papermill.inspect_notebook(str(notebook))
+    return {key: value for key, value in {**SMOKE, **SMALLER.get(name, {})}.items() if key in known}
+
+
+def make(name: str, notebook: Path) -> None:
+    """Executes one notebook at smoke size and keeps its reference."""
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ.update(S6_LAB=scratch, S6_QUIET="1")
+        chosen = parameters(name, notebook)
+        executed = papermill.execute_notebook(str(notebook), None, chosen, kernel_name="python3", progress_bar=False)
+    for cell in executed.cells:
+        cell.metadata = {"tags": cell.metadata.get("tags", [])}
+        if cell.cell_type == "code" and CHECK not in cell.metadata["tags"]:
+            cell.outputs = []
+    executed.metadata.pop("papermill", None)
+    executed.metadata["widgets"] = {}
+    del executed.metadata["widgets"]
+    FOLDER.mkdir(exist_ok=True)
+    nbformat.write(executed, FOLDER / f"{name}.ipynb")
+
+
+if __name__ == "__main__":
+    for name, notebook in notebooks().items():
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            make(name, notebook)
+            print(name, flush=True)

@@ -1,0 +1,352 @@
+"""The batch: what is refused before anything runs, what counts as done, and one real batch with every kind of end."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import papermill
+import pytest
+from batch_project import SWEEP, TRAIN, TRIVIAL, Project
+
+from s6lib import attempt, batch, data, plan, progress, records
+from s6lib.__main__ import main
+from s6lib.cluster import start
+from s6lib.plan import PlanError, declarations, fits, make_plan, read_notebook, state_of
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def project(tmp_path):
+    made = Project(tmp_path / "p", one=(TRIVIAL, {}), two=(TRIVIAL, {"seeds": 4}))
+    yield made
+    made.close()
+
+
+# --- plan ----------------------------------------------------------------------------------------
+
+
+def test_later_layers_win(project):
+    """Notebook < profile < trial < call; `settings` holds the notebook's own values too, but no record_dir."""
+    one, two = make_plan(project.path / "studies.toml", "quick", overrides={"epochs": 5})
+    assert (one.parameters["seeds"], two.parameters["seeds"], two.parameters["epochs"]) == (2, 4, 5)
+    assert two.settings["precision"] == "auto"
+    assert "record_dir" not in two.settings
+
+
+@pytest.mark.parametrize(
+    "notebook", [*sorted(ROOT.glob("notebooks/**/*.ipynb")), ROOT / "tests/fixtures" / TRIVIAL], ids=lambda p: p.stem
+)
+def test_reads_parameters_as_papermill_does(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = [plan.source(cell) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    ours = {name: kind for name, (kind, _) in declarations(tagged[0]).items()} if tagged else {}
+    theirs = papermill.inspect_notebook(notebook)
+    assert ours == {name: about["inferred_type_name"] for name, about in theirs.items()}
+
+
+REFUSED = {
+    "unknown parameter": (["-p", "seed=3"], "unknown parameter 'seed': did you mean 'seeds'? valid: dataset, seeds"),
+    "record_dir": (["-p", "record_dir=x"], "unknown parameter 'record_dir'"),
+    "wrong type": (["-p", 'seeds="3"'], "seeds='3' is a str; expected int"),
+    "bool is no int": (["-p", "seeds=true"], "seeds=True is a bool; expected int"),
+    "not a number": (["-p", "precision=NaN"], "precision=nan is not plain JSON"),
+    "no seeds": (["--seeds", "0"], "seeds=0 is out of range; valid: 1 or more"),
+    "seeds in words": (["--seeds", "many"], "SEEDS='many' is not a number"),
+    "no epochs": (["--epochs", "0"], "epochs=0 is out of range"),
+    "no jobs": (["--jobs", "0"], "JOBS=0 is out of range"),
+    "dataset": (["--dataset", "mnits"], "unknown dataset 'mnits': did you mean 'mnist'? valid: digits, mnist"),
+    "profile": (["--profile", "fast"], "unknown profile 'fast': valid: quick"),
+    "study": (["--study", "t"], "unknown study 't': valid: s"),
+    "trial": (["--trial", "three"], "unknown trial 'three': "),
+    "stale": (["--stale", "no"], "unknown STALE='no'; valid: keep, rerun"),
+    "remote": (["--results", "s3://bucket/x"], "results must be a folder"),
+    "scheduler": (["--scheduler", "udp"], "unknown SCHEDULER='udp'; valid: tcp://"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_before_anything_is_written(project, monkeypatch, capsys, case):
+    """Exit code 2, a message that says what is valid, and no file."""
+    monkeypatch.chdir(project.path)
+    words, message = REFUSED[case]
+    before = sorted(project.path.rglob("*"))
+    assert main(["run", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert [path for path in sorted(project.path.rglob("*")) if path.name != "results"] == before
+
+
+RIGHT = [(1, "float"), (None, "int | None"), ([1], "list[int]"), ([1], "tuple[int, ...]"), ([1], "int | list[int]")]
+WRONG = [(1.5, "int"), (True, "int"), (None, "float"), ("1", "int | list[int]"), (1, "str")]
+
+
+def test_types():
+    assert all(fits(value, annotation) for value, annotation in RIGHT)
+    assert not any(fits(value, annotation) for value, annotation in WRONG)
+
+
+def test_data_sets_are_the_library_s():
+    assert tuple(plan.DATASETS) == data.DATASETS
+    assert {name: folder for name, folder in plan.DATASETS.items() if folder} == data.SOURCES
+
+
+@pytest.mark.parametrize("words", [["--help"], ["plan"], ["status"], ["plan", "--count"]])
+def test_answers_without_torch_or_papermill(project, words):
+    code = "import sys; from s6lib.__main__ import main; main(sys.argv[1:])"
+    check = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, 'papermill' in sys.modules)); "
+    run = subprocess.run([sys.executable, "-c", check + code, *words], cwd=project.path, capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1] == "False False", run.stderr
+
+
+def test_every_listed_notebook_is_there():
+    """studies.toml and notebooks/ agree, with both profiles."""
+    for profile in ("quick", "full"):
+        assert make_plan(ROOT / "studies.toml", profile)
+
+
+# --- what is done --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A project whose trials have run; copied, not changed, by the tests."""
+    trials = {"one": (TRIVIAL, {}), "many": (SWEEP, {}), "diverged": (TRIVIAL, {"behaviour": "diverge"})}
+    made = Project(tmp_path_factory.mktemp("finished") / "p", **trials)
+    made.output = made.run("run", "--jobs", "2")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def done(finished, tmp_path):
+    """A private copy of the finished run: (the run of trial `one`, results folder)."""
+    shutil.copytree(finished.results, tmp_path / "quick")
+    return make_plan(finished.path / "studies.toml", "quick", trials="one")[0], tmp_path / "quick"
+
+
+@pytest.mark.slow
+def test_published_layout(finished):
+    """One record per trial, a sweep's below its trial; notebook, run.json and summary beside them; nothing else."""
+    assert finished.published() == ["s/diverged", "s/many/high", "s/many/low", "s/one"]
+    assert {path.name for path in finished.results.iterdir()} == {"s", "summary.ipynb"}
+    names = {path.name for path in (finished.results / "s/one").iterdir()}
+    assert names == {"record.json", "run.json", "notebook.ipynb", *records.FILES}
+    info = json.loads((finished.results / "s/one/run.json").read_text())
+    assert (info["attempt"], info["records"], info["dataset"]["checksum"]) == (1, ["."], "0")
+    assert finished.leftovers() == []
+
+
+@pytest.mark.slow
+def test_output_of_a_batch(finished):
+    lines = finished.output.splitlines()
+    assert lines[0].startswith("profile quick: data set digits, 3 trials, JOBS=2")
+    assert re.search(r"\[3/3\] s/\w+  ran in \d+ s", finished.output)
+    assert "s/diverged  diverged" in finished.output
+    assert "seed 1 at epoch 2, step 5" in finished.output
+    assert lines[-1] == "3 in all: 2 ran, 0 skipped, 0 stale, 1 diverged, 0 failed"
+
+
+@pytest.mark.slow
+def test_second_run_skips_everything(finished):
+    output = finished.run("run", "--trial", "one,many")
+    assert output.splitlines()[-1] == "2 in all: 0 ran, 2 skipped, 0 stale, 0 diverged, 0 failed"
+
+
+@pytest.mark.slow
+def test_state_done_and_missing(done):
+    run, results = done
+    assert state_of(run, results).kind == "done"
+    assert state_of(run, results / "elsewhere").kind == "missing"
+
+
+@pytest.mark.slow
+def test_other_parameters_run_again(done):
+    run, results = done
+    object.__setattr__(run, "settings", {**run.settings, "epochs": 3})
+    state = state_of(run, results)
+    assert (state.kind, state.reason) == ("other", "other parameters: epochs 2 -> 3")
+
+
+@pytest.mark.slow
+def test_changed_data_files_run_again(done, monkeypatch):
+    run, results = done
+    edit(results / "s/one/run.json", data="old")
+    monkeypatch.setattr(plan, "data_fingerprint", lambda name: "new")
+    assert state_of(run, results).reason == "the data files changed"
+
+
+@pytest.mark.slow
+def test_changed_code_is_only_stale(done, monkeypatch):
+    """The record is kept and the reason shown."""
+    run, results = done
+    monkeypatch.setattr(records, "source_fingerprint", lambda: "other")
+    object.__setattr__(run, "code", "other")
+    state = state_of(run, results)
+    assert state.kind == "stale"
+    assert state.reason == "the notebook's code changed and the library's training code changed"
+
+
+def edit(file: Path, **values) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+DAMAGE = {
+    "torn predictions": ("predictions.npz", lambda b: b[:100]),
+    "edited history": ("history.csv", lambda b: b.replace(b"90.0", b"99.9")),
+    "edited record": ("record.json", lambda b: b.replace(b"digits", b"DIGITS")),
+    "empty run.json": ("run.json", lambda b: b""),
+    "foreign run.json": ("run.json", lambda b: b'{"hello": 1}'),
+    "run.json is a list": ("run.json", lambda b: b"[]"),
+    "missing run.json": ("run.json", None),
+    "missing weights": ("weights.safetensors", None),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_is_named(done, case):
+    run, results = done
+    name, change = DAMAGE[case]
+    file = results / "s/one" / name
+    content = file.read_bytes()
+    file.unlink() if change is None else file.write_bytes(change(content))
+    state = state_of(run, results)
+    assert state.kind == "damaged"
+    assert str(file) in state.reason
+
+
+@pytest.mark.slow
+def test_notebook_prose_and_parameters_are_not_code(finished, tmp_path):
+    """Mending the text of a notebook makes nothing stale; changing a code cell does."""
+    book = json.loads((finished.path / "notebooks" / TRIVIAL).read_text())
+    hashes = []
+    for i, text in ((None, ""), (0, "other prose"), (-1, "x = 1")):
+        if i is not None:
+            book["cells"][i]["source"] = text
+        file = tmp_path / f"{len(hashes)}.ipynb"
+        file.write_text(json.dumps(book))
+        hashes.append(read_notebook(file)[1])
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.slow
+def test_first_publisher_wins_and_unlike_records_step_aside(done, tmp_path):
+    _, results = done
+    info = json.loads((results / "s/one/run.json").read_text())
+    identity = {key: info[key] for key in ("study", "trial", "settings", "code", "library")}
+    target, older = results / "s/one", results / ".replaced/s/one"
+    second = shutil.copytree(target, tmp_path / "second")
+    assert not attempt.move_in(second, target, older, identity)
+    assert second.exists()
+    assert not older.exists()
+    assert attempt.move_in(second, target, older, {**identity, "code": "newer"})
+    assert older.exists()
+    assert target.exists()
+
+
+# --- one batch with every kind of end ------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_failures_have_reasons_and_do_not_stop_the_batch(tmp_path):
+    trials = {
+        word: (TRIVIAL, {"behaviour": word.replace("_", " ")})
+        for word in ("error", "exit", "kill", "no_record", "torn")
+    }
+    project = Project(tmp_path / "p", **trials, once=(TRIVIAL, {"behaviour": "kill once"}), fine=(TRIVIAL, {}))
+    output = project.run("run", "--jobs", "2", code=1)
+    assert output.splitlines()[-1] == "7 in all: 2 ran, 0 skipped, 0 stale, 0 diverged, 5 failed"
+    assert project.published() == ["s/fine", "s/once"]
+    for reason in (
+        "s/error  FAILED after .* ValueError: far too red",
+        "s/exit  FAILED after .* ended without saving a record; cells that never ran: 1",
+        "s/kill  FAILED after .* the kernel died",
+        "s/no_record  FAILED after .* ended without saving a record",
+        "s/torn  FAILED after .* record/predictions.npz: changed or truncated",
+    ):
+        assert re.search(reason, output), output
+    assert "\x1b" not in output
+    assert "| ValueError: far too red" in output
+    assert f"notebook: {project.results}/.failed/s/error/notebook.ipynb" in output
+    assert json.loads((project.results / "s/once/run.json").read_text())["attempt"] == 2
+    status = project.run("status")
+    assert "s/error      failed       ValueError: far too red" in status
+    project.write(error=(TRIVIAL, {}))
+    project.run("run")
+    assert not (project.results / ".failed/s/error").exists()
+    project.close()
+
+
+@pytest.mark.slow
+def test_time_limits(tmp_path):
+    project = Project(tmp_path / "p", slow=(TRIVIAL, {"behaviour": "sleep"}))
+    assert "the notebook ran longer than 3 s" in project.run("run", "--time-limit", "3", code=1)
+    assert "a cell ran longer than 2 s" in project.run("run", "--cell-timeout", "2", code=1)
+    project.close()
+
+
+@pytest.mark.slow
+def test_seeds_are_added_and_stale_records_kept(tmp_path):
+    """SEEDS=2 then SEEDS=3: the first two seeds are the same; the record of two stands aside."""
+    project = Project(tmp_path / "p", train=(TRAIN, {"epochs": 1, "images": 128}))
+    project.run("run", "--seeds", "2")
+    two = project.history("train")
+    output = project.run("run", "--seeds", "3")
+    assert "other parameters: seeds 2 -> 3" in output
+    three = project.history("train")
+    assert sorted(set(three.seed)) == [0, 1, 2]
+    assert three[three.seed < 2].reset_index(drop=True).equals(two)
+    notebook = project.path / "notebooks" / TRAIN
+    notebook.write_text(notebook.read_text().replace("100)", "100)  # as before"))
+    assert "1 stale" in project.run("run", "--seeds", "3").splitlines()[-1]
+    assert "1 ran" in project.run("run", "--seeds", "3", "--stale", "rerun").splitlines()[-1]
+    assert project.leftovers() == []
+    project.close()
+
+
+# --- small parts ---------------------------------------------------------------------------------
+
+
+def test_escapes_and_control_characters_go():
+    assert attempt.plain_text("\x1b[31mred\x1b[0m\x07 \x1b]0;title\x07a\rb\u202e\n") == "red ab\n"
+
+
+def test_gpus_are_shared_out_one_per_slot(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert batch.gpus() == ["2", "5"]
+    pool = batch.LocalPool(4)
+    assert [pool.slots.get() for _ in range(4)] == ["2", "5", "2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert batch.gpus() == []
+
+
+def test_time_left():
+    """4 waiting trials of 10 s and 6 epochs of 2 s (3 s to end), two at a time."""
+    running = [{"epoch": 2, "epochs": 8, "seconds": 2.0, "started": time.time()}]
+    assert progress.total_left(running, 4, 10.0, 2) == pytest.approx((15 + 40) / 2)
+    assert progress.total_left([], 4, None, 2) is None
+
+
+def test_sockets_get_a_short_path(tmp_path):
+    folder = tmp_path / ("long" * 40) / "attempt-x"
+    assert len(str(attempt.socket_folder(folder))) < 60
+    assert attempt.socket_folder(folder) == attempt.socket_folder(folder)
+
+
+def test_slurm_jobs_use_tls_and_the_given_network(tmp_path):
+    """The job script of the example file, with an interface that this machine has; no SLURM needed to write it."""
+    pytest.importorskip("dask_jobqueue")
+    from dask_jobqueue.slurm import SLURMJob
+
+    text = (ROOT / "cluster/slurm.toml").read_text()
+    options = {key: value for key, value in plan.tomllib.loads(text).items() if key != "jobs"}
+    script = SLURMJob("tls://10.0.0.1:8786", name="s6", **{**options, "interface": "lo"}).job_script()
+    assert "#SBATCH -p normal" in script
+    assert "--lifetime 465m" in script
+    (tmp_path / "bad.toml").write_text("jobs = 2\n")
+    with pytest.raises(PlanError, match="must name jobs and interface"):
+        start(f"slurm:{tmp_path / 'bad.toml'}", tmp_path, [])

@@ -1,0 +1,102 @@
+"""Summary tables, on records that are there, partly there, and not there."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from synthetic import make_record
+
+from s6lib import summary
+
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "summary.ipynb"
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two trials as found below a run's folder."""
+    accuracy = [[98.0, 99.3, 99.2], [98.0, 99.1, 99.0]]
+    made = [make_record({"test_accuracy": accuracy}, name) for name in ("ln_l1", "bn_l1")]
+    return [dataclasses.replace(record, path=tmp_path / "normalisers" / record.name) for record in made]
+
+
+def test_headline_is_the_last_epoch(pair):
+    # mean of 99.2 and 99.0; the best epoch, 99.2, is another column, beside the published best
+    row = summary.table(pair).set_index("trial").loc["bn_l1"]
+    assert row.test == pytest.approx(99.1)
+    assert row.best == pytest.approx(99.2)
+    assert row.published_best == 99.22
+    assert row.gap == pytest.approx(98.9 - 99.1)
+
+
+def test_best_epochs_are_labelled(pair):
+    # no reader may take them for results
+    assert [name for name in summary.shown(pair) if "best" in name and "test set" not in name] == [
+        "published best %, likewise, 1 seed"
+    ]
+
+
+def test_interval_is_shown(pair):
+    # mean ± sd [low, high]; one seed shows its number only
+    text = summary.shown(pair).iloc[0]["test %, last epoch: mean ± sd [95 %]"]
+    assert text == "99.10 ± 0.14 [97.83, 100.37]"
+    one = make_record({"test_accuracy": [[99.0, 99.2]]})
+    assert summary.shown([one]).iloc[0]["test %, last epoch: mean ± sd [95 %]"] == "99.20"
+
+
+def test_all_replicas_diverged(pair):
+    # a row that says so, no exception
+    lost = dataclasses.replace(pair[0], diverged=[{"seed": s, "epoch": 1, "step": 1} for s in (0, 1)])
+    row = summary.shown([lost]).iloc[0]
+    assert (row.seeds, row.diverged) == (0, 2)
+    assert row["test %, last epoch: mean ± sd [95 %]"] == "none"
+
+
+def test_missing_trials_are_named(pair, tmp_path):
+    # by path below the run or by protocol; other shapes of a plan are refused
+    plan = json.dumps(["normalisers/bn_l1", "normalisers/gn_l1"])
+    assert summary.missing(pair, plan, str(tmp_path)) == ["normalisers/gn_l1"]
+    assert summary.missing(pair, "") == []
+    with pytest.raises(ValueError, match="expected a JSON list"):
+        summary.missing(pair, '{"a": 1}')
+
+
+def test_groups_follow_the_studies_folders(pair, tmp_path):
+    # a study's records lie in one folder; known trials come first
+    groups = summary.by_study(pair, str(tmp_path))
+    assert list(groups) == ["normalisers, mnist"]
+    assert [record.name for record in groups["normalisers, mnist"]] == ["bn_l1", "ln_l1"]
+
+
+def test_works_on_nothing(tmp_path):
+    # no records: it says so, and every table is empty but whole
+    found, left_out = summary.collect(str(tmp_path))
+    assert summary.headline(found, left_out, str(tmp_path)) == f"No records in {tmp_path}."
+    assert len(summary.shown(found)) == 0
+    assert summary.verdicts(found).verdict.str.startswith("missing").all()
+
+
+def test_headline_names_the_data(pair, tmp_path):
+    # data first, then how many replicas there are and how many were lost
+    text = summary.headline(pair, ["x: unreadable"], str(tmp_path))
+    assert text.startswith("MNIST: 60 training and 20 test images. 2 trials, 4 replicas, 0 of them diverged.")
+    assert text.endswith("1 records left out.")
+
+
+def test_nothing_shown_as_html_is_unescaped(pair):
+    # trial names come from files
+    odd = dataclasses.replace(pair[0], trial=dataclasses.replace(pair[0].trial, name="<b>bold</b>"))
+    assert "<b>bold" not in summary.shown([odd]).to_html()
+    assert np.isnan(summary.table([odd]).published_best[0])
+
+
+def test_notebook_is_stripped_and_short():
+    # sources are committed without outputs, and hold no logic
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count is None and not cell.outputs for cell in code)
+    assert all(len(cell.source.splitlines()) <= 8 for cell in code)
+    assert [cell.id for cell in code if "parameters" in cell.metadata.get("tags", [])] == ["parameters"]
