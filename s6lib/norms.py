@@ -58,20 +58,22 @@ class GhostBatchNorm(nn.Module):
         if not self.training:
             mean, var = self.running_mean.mean(0), self.running_var.mean(0)
             return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, EPS)
-        n, c, h, w = x.shape
+        n = len(x)
         if n % self.splits:
             raise ValueError(f"ghost norm: splits={self.splits} does not divide a batch of {n}; valid: {divisors(n)}")
-        y = F.batch_norm(
-            x.reshape(n // self.splits, self.splits * c, h, w),
-            self.running_mean.view(-1),
-            self.running_var.view(-1),
-            self.weight.repeat(self.splits),
-            self.bias.repeat(self.splits),
-            True,
-            MOMENTUM,
-            EPS,
-        )
-        return y.reshape(n, c, h, w)
+        affine = self.weight.repeat(self.splits), self.bias.repeat(self.splits)
+        running = self.running_mean.view(-1), self.running_var.view(-1)
+        return self._join(F.batch_norm(self._deal(x), *running, *affine, True, MOMENTUM, EPS))
+
+    def _deal(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N/S, S*C, H, W], split k of the batch in channels k*C .. (k+1)*C - 1, innermost in memory."""
+        pixels = x.movedim(1, -1).unflatten(0, (-1, self.splits))  # [N/S, S, H, W, C]
+        return pixels.movedim(1, 3).flatten(3, 4).movedim(-1, 1)
+
+    def _join(self, y: Tensor) -> Tensor:
+        """The inverse of `_deal`."""
+        pixels = y.movedim(1, -1).unflatten(-1, (self.splits, -1))  # [N/S, H, W, S, C]
+        return pixels.movedim(3, 1).flatten(0, 1).movedim(-1, 1)
 
 
 class LayerNormFull(nn.Module):

@@ -23,11 +23,11 @@ def network(record: Record, replica: int = 0) -> Net:
 def batch_noise(record: Record, dataset: Dataset, sizes: Sequence[int] = (8, 16, 32, 64, 128, 256)) -> pd.DataFrame:
     """How far a batch's channel means stray from the whole set's, by batch size.
 
-    For the maps that the first normaliser sees, over (n, h, w) of disjoint batches of the first 4,096 training
-    images: the standard deviation of batch means over batches, in units of the channel's own standard deviation,
-    one row per size and channel. Ghost norm with S splits normalises with batch size / S images.
+    For the maps that the first normaliser sees, over (n, h, w) of disjoint batches of 4,096 training images drawn at
+    random: the standard deviation of batch means, in units of the channel's own, one row per size and channel. Ghost norm with S splits normalises with batch size / S images.
     """
-    images = dataset.train_images[:4096].cpu()
+    chosen = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:4096]
+    images = dataset.train_images.cpu()[chosen]
     maps = network(record).layers[:2](dataset.normalise(images)[:, None])  # conv, ReLU
     image_means, spread = maps.mean((2, 3)), maps.std((0, 2, 3))
     rows = []

@@ -63,7 +63,7 @@ class Project:
     def leftovers(self) -> list[str]:
         """Whatever a finished batch should not leave: hidden files, sockets, processes."""
         hidden = [path for path in self.results.rglob(".*") if path.name not in (".failed", ".replaced")]
-        mine = [path for path in self.temporary.iterdir() if path.suffix != ".log" and path.name != "scratch"]
+        mine = [path for path in self.temporary.iterdir() if path.suffix != ".log" and "scratch" not in path.name]
         return [str(path) for path in [*hidden, *mine]] + self.processes("")
 
     def processes(self, what: str) -> list[str]:

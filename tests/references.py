@@ -24,7 +24,8 @@ CHECK = "nbval-check-output"
 def notebooks() -> dict[str, Path]:
     """Reference name -> notebook, for every notebook that studies.toml names."""
     studies = tomllib.loads((ROOT / "studies.toml").read_text(encoding="utf-8"))["studies"]
-    paths = sorted({run["notebook"] for study in studies.values() for run in study.values() if "notebook" in run})
+    paths = {run["notebook"] for study in studies.values() for run in study.values() if "notebook" in run}
+    paths = sorted(paths | {"00_normalisation_by_hand.ipynb"})
     return {path.removesuffix(".ipynb").replace("/", "."): ROOT / "notebooks" / path for path in paths}
 
 
@@ -45,8 +46,7 @@ def make(name: str, notebook: Path) -> None:
         if cell.cell_type == "code" and CHECK not in cell.metadata["tags"]:
             cell.outputs = []
     executed.metadata.pop("papermill", None)
-    executed.metadata["widgets"] = {}
-    del executed.metadata["widgets"]
+    executed.metadata.pop("widgets", None)
     FOLDER.mkdir(exist_ok=True)
     nbformat.write(executed, FOLDER / f"{name}.ipynb")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from synthetic import make_record
 
 from s6lib import data, plots, stats
@@ -65,7 +66,7 @@ GRIDS = ("misclassified_grid", "grids_side_by_side")
 
 
 def figure_of(made):
-    return made if isinstance(made, plots.Figure) else made.figure
+    return made if isinstance(made, Figure) else made.figure
 
 
 def texts(figure):

@@ -22,7 +22,8 @@ def check_complete(project: Project, histories: dict) -> None:
     for name, history in histories.items():
         assert project.history(name).equals(history), f"history of {name} differs"
     assert until(lambda: not project.processes("s6lib.child") and not project.processes("ipykernel")), "orphans"
-    assert project.leftovers() == []
+    left = project.leftovers()
+    assert not left, "left over: " + ", ".join(left)
     assert not (project.results / ".replaced").exists()
 
 

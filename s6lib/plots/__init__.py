@@ -1,0 +1,103 @@
+"""Figures. Functions of one panel take records and an Axes (made when not given) and return the Axes; those of
+several panels return the Figure. Nothing is shown or closed here; begin such a line in a notebook with `_ =`.
+
+A trial keeps its colour, line style and marker everywhere. Replicas that diverged are left out, and said to be.
+"""
+
+from s6lib.plots.epochs import (
+    curves,
+    dots,
+    overlay,
+    small_multiples,
+    weight_norms,
+)
+from s6lib.plots.images import (
+    confusion,
+    grids_side_by_side,
+    images_of,
+    misclassified_grid,
+    samples,
+)
+from s6lib.plots.settings import (
+    by_setting,
+    fit_gap,
+    jumps,
+    penalty_against_loss,
+    zeros_by_layer,
+)
+from s6lib.plots.shared import (
+    ACCURACY_TICKS,
+    BLACK,
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    LINES,
+    LOOKS,
+    MARKERS,
+    NAMES,
+    ORANGE,
+    PUBLISHED_NAMES,
+    PURPLE,
+    RED,
+    SKY,
+    STYLE,
+    accuracy_scale,
+    look,
+    loss_scale,
+    published,
+    published_for,
+    style,
+)
+from s6lib.plots.weights import (
+    batch_noise,
+    confidence,
+    ghost_statistics,
+    scale_histogram,
+    weight_histogram,
+)
+
+__all__ = [
+    "ACCURACY_TICKS",
+    "BLACK",
+    "BLUE",
+    "COLOURS",
+    "GREEN",
+    "GREY",
+    "LINES",
+    "LOOKS",
+    "MARKERS",
+    "NAMES",
+    "ORANGE",
+    "PUBLISHED_NAMES",
+    "PURPLE",
+    "RED",
+    "SKY",
+    "STYLE",
+    "accuracy_scale",
+    "batch_noise",
+    "by_setting",
+    "confidence",
+    "confusion",
+    "curves",
+    "dots",
+    "fit_gap",
+    "ghost_statistics",
+    "grids_side_by_side",
+    "images_of",
+    "jumps",
+    "look",
+    "loss_scale",
+    "misclassified_grid",
+    "overlay",
+    "penalty_against_loss",
+    "published",
+    "published_for",
+    "samples",
+    "scale_histogram",
+    "small_multiples",
+    "style",
+    "weight_histogram",
+    "weight_norms",
+    "zeros_by_layer",
+]
