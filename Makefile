@@ -48,10 +48,10 @@ plan: $(READY) ## what would run, with which parameters
 	@$(VENV)/python -m s6lib plan $(SELECT)
 
 test: lint ## lint, unit tests, notebooks replayed, the quick profile end to end, a short fault suite
-	$(PYTEST) -q
+	$(PYTEST) -q --ignore=tests/faults
 	$(MAKE) --no-print-directory nbval
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(VENV)/python -m s6lib run --profile quick --results "$$folder"
-	$(PYTEST) -q tests/faults
+	$(PYTEST) -q -n 2 tests/faults
 
 test-faults: $(READY) ## the whole fault suite: kills, full disks, cut networks (about 15 minutes)
 	S6_FAULTS=full $(PYTEST) -v tests/faults

@@ -79,20 +79,12 @@ def run(request: Request, index: int | None = None) -> int:
     jobs = request.jobs or default_jobs()
     chosen = plan if index is None else [plan[index]]
     display.line(headline(request, chosen, jobs))
-    with signals(), run_lock(request.folder, index is not None, display.line) as token:
-        batch = Batch(request, chosen, jobs, token, display)
-        try:
-            if index is None:
-                sweep(request.folder)
-            batch.work()
-            if index is None:
-                batch.summarise()
-        except Interrupted as stop:
-            return batch.stop(stop.number)
-        finally:
-            if index is None:
-                sweep(request.folder)
-            tidy(request.folder, plan)
+    batch = Batch(request, chosen, jobs, display)
+    try:
+        with signals(), run_lock(request.folder, index is not None, display.line) as batch.token:
+            batch.run(alone=index is None)
+    except Interrupted as stop:
+        return batch.stop(stop.number)
     return batch.report()
 
 
@@ -115,10 +107,24 @@ def headline(request: Request, plan: list[Run], jobs: int) -> str:
 class Batch:
     """One go at a plan: what was skipped, what ran and how it ended."""
 
-    def __init__(self, request: Request, plan: list[Run], jobs: int, token: str, display: Display):
-        self.request, self.plan, self.jobs, self.token, self.display = request, plan, jobs, token, display
+    def __init__(self, request: Request, plan: list[Run], jobs: int, display: Display):
+        self.request, self.plan, self.jobs, self.display = request, plan, jobs, display
+        self.token = ""  # of the run folder's lock
         self.rows: dict[str, tuple[str, float | None, str]] = {}  # name -> (state, seconds, note)
         self.times: list[float] = []
+
+    def run(self, alone: bool) -> None:
+        """Works; `alone` in the run folder it also sweeps, before and after, and makes the summary."""
+        try:
+            if alone:
+                sweep(self.request.folder)
+            self.work()
+            if alone:
+                self.summarise()
+        finally:
+            if alone:
+                sweep(self.request.folder)
+            tidy(self.request.folder, self.plan)
 
     def work(self) -> None:
         """Executes every run that is not done."""
@@ -483,15 +489,16 @@ def time_left(rows: dict, folder: Path, jobs: int, held: bool) -> str:
 
 
 def summary(request: Request) -> int:
-    """Executes the summary notebook on what is there."""
+    """Executes the summary notebook on what is there, even while a batch is at work."""
     check(request)
-    display, plan = Display(), request.plan()
-    with signals(), run_lock(request.folder, True, display.line) as token:
-        batch = Batch(request, plan, 1, token, display)
-        try:
+    batch = Batch(request, request.plan(), 1, Display())
+    if not request.folder.is_dir():
+        raise PlanError(f"{request.folder}: nothing has run yet")
+    try:
+        with signals():
             batch.summarise()
-        except Interrupted as stop:
-            return 128 + stop.number
-        finally:
-            attempt.remove_empty(request.folder / ".work" / "summary", request.folder)
+    except Interrupted as stop:
+        return 128 + stop.number
+    finally:
+        attempt.remove_empty(request.folder / ".work" / "summary", request.folder)
     return 1 if batch.rows else 0

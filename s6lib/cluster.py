@@ -35,9 +35,10 @@ class Cluster:
         try:
             self.client = Client(self.owned or address, timeout=min(wait, 10), set_as_default=False)
             self.client.wait_for_workers(1, timeout=wait)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, TypeError) as error:  # TypeError: tls:// without certificates
             self.close()
-            raise PlanError(f"no worker at {address} after {wait:g} s ({type(error).__name__})") from error
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise PlanError(f"no worker at {address} after {wait:g} s ({reason}); see cluster/README.md") from error
         kinds = [worker["resources"] for worker in self.client.scheduler_info(-1)["workers"].values()]
         resources = {"GPU": 1} if any("GPU" in kind for kind in kinds) else None
         self.executor = self.client.get_executor(pure=False, resources=resources)
@@ -124,6 +125,9 @@ def slurm(file: Path, folder: Path):
         raise PlanError(f"{file}: {reason}; cluster/slurm.toml is an example") from error
     folder.joinpath(".work").mkdir(parents=True, exist_ok=True)
     safe = {"security": True, "shared_temp_directory": str(folder / ".work")}
-    cluster = SLURMCluster(**{**safe, **table})
+    try:
+        cluster = SLURMCluster(**{**safe, **table})
+    except (ImportError, TypeError, ValueError) as error:  # no `cryptography`, unknown or missing keys
+        raise PlanError(f"{file}: {error}") from error
     cluster.scale(jobs=jobs)
     return cluster

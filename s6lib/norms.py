@@ -66,7 +66,7 @@ class GhostBatchNorm(nn.Module):
         return self._join(F.batch_norm(self._deal(x), *running, *affine, True, MOMENTUM, EPS))
 
     def _deal(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N/S, S*C, H, W], split k of the batch in channels k*C .. (k+1)*C - 1, innermost in memory."""
+        """[N, C, H, W] -> [N/S, S*C, H, W], split k in channels k*C .. (k+1)*C - 1; channels innermost in memory."""
         pixels = x.movedim(1, -1).unflatten(0, (-1, self.splits))  # [N/S, S, H, W, C]
         return pixels.movedim(1, 3).flatten(3, 4).movedim(-1, 1)
 

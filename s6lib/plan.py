@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -78,6 +79,8 @@ def make_run(notebooks: Path, table: dict, profile: str, study: str, trial: str,
     """Later wins: notebook, profile, the study's own for that profile, the trial, its own for the profile, the call."""
     arms = table["studies"][study]
     entry, where = arms[trial], f"studies.toml: {study}.{trial}"
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", f"{study}/{trial}"):
+        raise PlanError(f"{where}: names become folders; only letters, digits, _, - and . inside are allowed")
     unknown = set(entry) - {"notebook", "parameters", *table["profiles"]}
     if unknown or "notebook" not in entry:
         raise PlanError(

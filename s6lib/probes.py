@@ -24,7 +24,8 @@ def batch_noise(record: Record, dataset: Dataset, sizes: Sequence[int] = (8, 16,
     """How far a batch's channel means stray from the whole set's, by batch size.
 
     For the maps that the first normaliser sees, over (n, h, w) of disjoint batches of 4,096 training images drawn at
-    random: the standard deviation of batch means, in units of the channel's own, one row per size and channel. Ghost norm with S splits normalises with batch size / S images.
+    random: the standard deviation of batch means, in units of the channel's own, one row per size and channel.
+    Ghost norm with S splits normalises with batch size / S images.
     """
     chosen = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:4096]
     images = dataset.train_images.cpu()[chosen]

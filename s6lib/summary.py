@@ -56,9 +56,9 @@ def table(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
 
 
 def shown(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
-    """`table` for reading: the last epoch's mean ± sd [95 % interval], best epochs labelled for what they are."""
+    """`table` for reading: the last epoch's mean, sd and 95 % interval; best epochs labelled for what they are."""
     rows = table(found, results_dir)
-    spread = [_spread(*values) for values in rows[["test", "test_sd", "test_low", "test_high"]].itertuples(index=False)]
+    ends = zip(rows.test_low, rows.test_high, strict=True)
     columns = {
         "study": rows.study,
         "trial": rows.trial,
@@ -66,7 +66,11 @@ def shown(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
         "parameters": rows.parameters.map("{:,}".format),
         "seeds": rows.seeds,
         "diverged": rows.diverged,
-        "test %, last epoch: mean ± sd [95 %]": spread,
+        "test %, last epoch": rows.test.map(_number),
+        "± sd": rows.test_sd.map(_number),
+        "95 % interval": [
+            f"{low:.2f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:.2f}" if low == low else "" for low, high in ends
+        ],
         "train %, while learning": rows.train.map(_number),
         "train − test, points": rows.gap.map(_number),
         "best epoch %, chosen on the test set": rows.best.map(_number),
@@ -125,12 +129,6 @@ def _row(record: Record) -> dict:
         "published_best": published.iloc[0] if len(published) else np.nan,
         "seconds": record.provenance.get("seconds", np.nan),
     }
-
-
-def _spread(mean: float, sd: float, low: float, high: float) -> str:
-    if np.isnan(mean):
-        return "none"
-    return f"{mean:.2f}" if np.isnan(sd) else f"{mean:.2f} ± {sd:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _number(value: float) -> str:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from batch_project import TRAIN, Project, until
 
 FULL = os.environ.get("S6_FAULTS") == "full"
 ROUNDS = 10 if FULL else 1
+only_full = pytest.mark.skipif(not FULL, reason="only with S6_FAULTS=full")
 TRIALS = {"a": (TRAIN, {"epochs": 4, "images": 128}), "b": (TRAIN, {"epochs": 4, "images": 160, "seeds": 1})}
 
 
@@ -64,12 +66,12 @@ def shell(*words: str) -> str:
 class Dask:
     """A scheduler and workers in processes of their own on the loopback interface."""
 
-    def __init__(self, project: Project, host: str = "127.0.0.1", **settings: str):
+    def __init__(self, project: Project, host: str = "127.0.0.1", options: Sequence[str] = (), **settings: str):
         self.project, self.processes, self.host = project, [], host
         self.environment = {**project.environment, "DASK_DISTRIBUTED__WORKER__DAEMON": "true", **settings}
         self.file = project.path / "scheduler.json"
         words = ["--host", host, "--port", "0", "--no-dashboard", "--scheduler-file", str(self.file)]
-        self.start("scheduler", *words)
+        self.start("scheduler", *words, *options)
         assert until(self.file.exists), "the scheduler did not start"
         self.address = json.loads(self.file.read_text())["address"]
 
@@ -81,10 +83,12 @@ class Dask:
         self.processes.append(process)
         return process
 
-    def worker(self, host: str = "127.0.0.1", prefix: tuple[str, ...] = ()) -> subprocess.Popen:
+    def worker(
+        self, host: str = "127.0.0.1", prefix: tuple[str, ...] = (), options: Sequence[str] = ()
+    ) -> subprocess.Popen:
         words = [self.address, "--host", host, "--nthreads", "1", "--no-dashboard", "--nworkers", "1"]
         scratch = str(self.project.temporary / "scratch")
-        return self.start("worker", *words, "--local-directory", scratch, prefix=prefix)
+        return self.start("worker", *words, "--local-directory", scratch, *options, prefix=prefix)
 
     def close(self) -> None:
         for process in reversed(self.processes):

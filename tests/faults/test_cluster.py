@@ -3,9 +3,10 @@
 import subprocess
 import time
 
+import psutil
 import pytest
-from arena import FULL, Dask, check_complete, shell
-from batch_project import until
+from arena import FULL, Dask, check_complete, only_full, shell
+from batch_project import TRIVIAL, until
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +32,7 @@ def test_no_scheduler(project):
     assert "no worker at tcp://127.0.0.1:1 after 2 s" in output
 
 
+@only_full
 def test_workers_in_processes_of_their_own(project, dask, uninterrupted):
     dask.worker()
     dask.worker()
@@ -60,6 +62,46 @@ def test_worker_without_the_folder(project, dask):
     output = project.run("run", "--scheduler", dask.address, code=1)
     assert "not the runner's results folder as" in output
     assert "workers must share that folder" in output
+
+
+def test_own_cluster_listens_on_loopback_only(project):
+    """SCHEDULER=local:2: every port that the runner, scheduler and workers open is on 127.0.0.1."""
+    project.write(a=(TRIVIAL, {"behaviour": "sleep"}))
+    runner = project.start("run", "--scheduler", "local:2")
+    assert until(lambda: project.processes("s6lib.child"), 60)
+    family = [psutil.Process(runner.pid), *psutil.Process(runner.pid).children(recursive=True)]
+    ports = [c.laddr for process in family for c in process.net_connections("inet") if c.status == "LISTEN"]
+    runner.terminate()
+    output, _ = runner.communicate(timeout=30)
+    assert ports
+    assert {address.ip for address in ports} == {"127.0.0.1"}
+    assert runner.returncode == 143, output
+    assert until(lambda: not project.processes(""), 10)
+
+
+def test_tls_as_documented(project, uninterrupted):
+    """The commands of cluster/README.md: who has the key gets in, who has none or another is refused."""
+    pairs = {}
+    for name in ("ours", "stranger"):
+        pairs[name] = [str(project.path / f"{name}-{part}.pem") for part in ("cert", "key")]
+        words = "req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=s6 -keyout"
+        shell("openssl", *words.split(), pairs[name][1], "-out", pairs[name][0])
+    certificate, key = pairs["ours"]
+    tls = ["--tls-ca-file", certificate, "--tls-cert", certificate, "--tls-key", key]
+    dask = Dask(project, options=["--protocol", "tls", *tls])
+    try:
+        dask.worker(options=tls)
+        assert dask.address.startswith("tls://")
+        for name in ("nobody", "stranger", "ours"):
+            if name in pairs:
+                values = zip(("CA_FILE", "CLIENT__CERT", "CLIENT__KEY"), [certificate, *pairs[name]], strict=True)
+                project.environment |= {f"DASK_DISTRIBUTED__COMM__TLS__{part}": value for part, value in values}
+            code = 0 if name == "ours" else 2
+            output = project.run("run", "--scheduler", dask.address, "--worker-wait", "10", code=code)
+            assert code == 0 or f"no worker at {dask.address}" in output
+    finally:
+        dask.close()
+    check_complete(project, uninterrupted)
 
 
 @pytest.fixture

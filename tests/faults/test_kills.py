@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from arena import ROUNDS, Dask, check_complete, kill
+from arena import FULL, ROUNDS, Dask, check_complete, kill, only_full
 from batch_project import until
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ def finish(project, runner: subprocess.Popen) -> str:
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
-@pytest.mark.parametrize("victim", ["ipykernel_launcher", "s6lib.child"])
+@pytest.mark.parametrize("victim", ["ipykernel_launcher", "s6lib.child"] if FULL else ["ipykernel_launcher"])
 def test_kernel_or_child(project, uninterrupted, dice, victim, round_):
     """The runner itself tries once more."""
     runner = project.start("run", "--jobs", "2")
@@ -71,7 +71,10 @@ def parent(pid: str) -> str:
         return file.read().rsplit(")", 1)[1].split()[1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS if FULL else SIGNALS[:1])
 def test_interrupted_runner_ends_its_children(project, uninterrupted, number, code):
     """Exit code 130 or 143 within seconds, no process left, a word on how to go on; and going on works."""
     runner = project.start("run", "--jobs", "2")
@@ -101,6 +104,7 @@ def test_two_runners_take_turns(project, uninterrupted):
     check_complete(project, uninterrupted)
 
 
+@only_full
 def test_array_tasks_share_a_folder(project, uninterrupted):
     """`run --index i`, side by side, as a SLURM array does."""
     tasks = [project.start("run", "--index", str(i)) for i in range(2)]
