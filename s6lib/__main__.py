@@ -50,7 +50,7 @@ def add_running(command: argparse.ArgumentParser) -> None:
 
 def main(words: list[str] | None = None) -> int:
     arguments = parser().parse_args(words)
-    from s6lib import batch  # after --help, which needs none of it
+    from s6lib import batch, status  # after --help, which needs none of it
     from s6lib.plan import PlanError
     from s6lib.records import RecordError
 
@@ -60,7 +60,7 @@ def main(words: list[str] | None = None) -> int:
             return show_plan(request, arguments.count)
         if arguments.command == "run":
             return batch.run(request, number("index", arguments.index, int))
-        return batch.status(request) if arguments.command == "status" else batch.summary(request)
+        return status.status(request) if arguments.command == "status" else batch.summary(request)
     except (PlanError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,7 +6,6 @@ held as long as someone works there. Publishing is one rename: the first publish
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -18,18 +17,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from s6lib import records
+from s6lib.folders import clear, locked, remove_empty, socket_folder, work_folder
 from s6lib.plan import data_fingerprint, read_info
 from s6lib.records import RecordError
-
-try:
-    import fcntl
-except ImportError:  # Windows: no locks, so one runner at a time is the user's to keep
-    fcntl = None
 
 STOP = threading.Event()  # set when this process is asked to end; runs elsewhere look for the stop file
 GRACE = 5  # seconds between asking a child to end and killing it
@@ -312,64 +306,3 @@ def plain_text(text: str) -> str:
 
 def timestamp() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-# --- folders and locks ---------------------------------------------------------------------------
-
-
-def work_folder(spec: dict) -> Path:
-    return Path(spec["results"], ".work", spec["name"])
-
-
-def socket_folder(attempt_folder: Path) -> Path:
-    """A short path, known from the attempt's own: sockets allow about 100 characters, and the sweep must find it."""
-    base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 40 else "/tmp"
-    return Path(base, "s6-" + hashlib.sha256(str(attempt_folder).encode()).hexdigest()[:12])
-
-
-def clear(folder: Path) -> None:
-    """Removes an attempt; a dying child may still write a file while we do."""
-    for path in (socket_folder(folder), folder):
-        for _ in range(5):
-            shutil.rmtree(path, ignore_errors=True)
-            if not path.exists():
-                break
-            time.sleep(0.1)
-
-
-def remove_empty(folder: Path, top: Path) -> None:
-    """Removes `folder` and its parents below `top` as far as they are empty."""
-    with contextlib.suppress(OSError):
-        while folder != top:
-            folder.rmdir()
-            folder = folder.parent
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        if fcntl:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def alive(folder: Path) -> bool:
-    """Whether someone works on an attempt; a new one has a moment to take its lock."""
-    with contextlib.suppress(OSError):
-        if not (folder / "lock").exists():
-            return time.time() - folder.stat().st_mtime < 2
-    return in_use(folder / "lock")
-
-
-def in_use(path: Path) -> bool:
-    """Whether some process holds the lock file `path`."""
-    if not fcntl:
-        return False
-    try:
-        with path.open("rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -11,21 +11,17 @@ One runner at a time works on a run folder; a second one waits. Knows papermill 
 
 import contextlib
 import json
-import os
-import secrets
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 
-from s6lib import attempt, records
-from s6lib.attempt import fcntl
-from s6lib.plan import PlanError, Run, State, data_dir, make_plan, read_notebook, state_of
+from s6lib import attempt, folders, records
+from s6lib.folders import run_lock, sweep, tidy
+from s6lib.plan import PlanError, Run, data_dir, make_plan, read_notebook, state_of
+from s6lib.pool import cores, default_jobs, make_executor
 from s6lib.progress import Display, describe, duration, heartbeat, total_left
 
 
@@ -131,7 +127,8 @@ class Batch:
         todo = [run for run in self.plan if self._decide(run)]
         if not todo:
             return
-        with make_executor(self.request, self.jobs, self.token) as executor:
+        request = self.request
+        with make_executor(request.scheduler, self.jobs, request.worker_wait, request.folder, self.token) as executor:
             futures = {executor.submit(self._spec(run)): run for run in todo}
             self.jobs = executor.width()
             self._watch(futures, executor)
@@ -278,149 +275,6 @@ def outcome_of(future: Future) -> dict:
         return {"kind": "infrastructure", "reason": f"{type(error).__name__}: {attempt.plain_text(str(error))}"}
 
 
-# --- executors -----------------------------------------------------------------------------------
-
-
-def make_executor(request: Request, jobs: int, token: str):
-    """What `submit(spec) -> future` goes to: threads on this machine, or a Dask cluster."""
-    if not request.scheduler:
-        return LocalPool(jobs)
-    from s6lib.cluster import Cluster
-
-    return Cluster(request.scheduler, request.worker_wait, request.folder, token, gpus())
-
-
-class LocalPool:
-    """`submit(spec) -> future` on this machine: threads that start child processes, one GPU each if there are any."""
-
-    def __init__(self, jobs: int):
-        self.slots: SimpleQueue[str | None] = SimpleQueue()
-        self.slots_made = jobs
-        devices = gpus() or [None]
-        for i in range(jobs):
-            self.slots.put(devices[i % len(devices)])
-        self.pool = ThreadPoolExecutor(jobs)
-
-    def __enter__(self) -> "LocalPool":
-        return self
-
-    def __exit__(self, kind, *_) -> None:
-        if kind:
-            attempt.STOP.set()
-        self.pool.shutdown(cancel_futures=True)
-
-    def submit(self, spec: dict) -> Future:
-        return self.pool.submit(self._execute, spec)
-
-    def _execute(self, spec: dict) -> dict:
-        gpu = self.slots.get()
-        try:
-            return attempt.execute(spec, gpu)
-        finally:
-            self.slots.put(gpu)
-
-    def width(self) -> int:
-        return self.slots_made
-
-    def trouble(self) -> str | None:
-        return None
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_jobs() -> int:
-    """One trial per GPU; without GPUs one per core, four at most."""
-    return len(gpus()) or min(cores(), 4)
-
-
-def gpus() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them; no torch needed."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [part for part in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if part not in ("", "-1")]
-    if not shutil.which("nvidia-smi"):
-        return []
-    answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [str(i) for i, line in enumerate(answer.stdout.splitlines()) if line.startswith("GPU ")]
-
-
-# --- the run folder ------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def run_lock(folder: Path, shared: bool, say) -> Iterator[str]:
-    """The lock on a run folder, as a token that workers must find there. It ends with its holder, however that ends."""
-    token, path = secrets.token_hex(8), folder / ".lock"
-    with unwritable(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = acquire(path, shared, say)
-        if not shared:
-            handle.truncate(0)
-        handle.write(f"{token} process {os.getpid()} on {os.uname().nodename}\n" if hasattr(os, "uname") else token)
-        handle.flush()
-    try:
-        yield token
-    finally:
-        release(handle, path)
-
-
-def acquire(path: Path, shared: bool, say):
-    kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) if fcntl else 0
-    while True:
-        handle = path.open("a+", encoding="utf-8")
-        try:
-            if fcntl:
-                fcntl.flock(handle, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            holder = " ".join(handle.read().split()[1:]) or "another runner"
-            say(f"{path.parent} is in use by {holder}; waiting until it is done")
-            fcntl.flock(handle, kind)
-        if path.exists() and os.fstat(handle.fileno()).st_ino == path.stat().st_ino:
-            return handle
-        handle.close()  # its last holder has removed the file
-
-
-def release(handle, path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if fcntl:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of shared holders, the last removes it
-        path.unlink()
-        path.parent.rmdir()  # succeeds only where nothing was made
-    handle.close()
-
-
-@contextlib.contextmanager
-def unwritable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise PlanError(f"{error.filename or folder}: cannot be written ({error.strerror})") from error
-
-
-def sweep(folder: Path) -> None:
-    """Removes what killed attempts left behind; those that someone still works on are left alone."""
-    for path in [*folder.glob(".work/*/attempt-*"), *folder.glob(".work/*/*/attempt-*")]:
-        if not attempt.alive(path):
-            attempt.clear(path)
-            for torn in path.with_name("checkpoints").glob(".*"):
-                torn.unlink(missing_ok=True)
-    for path in folder.glob(".work/stop-*"):
-        path.unlink(missing_ok=True)
-
-
-def tidy(folder: Path, plan: list[Run]) -> None:
-    """Removes the work folders of trials that are published, and those that are empty."""
-    for run in plan:
-        work = folder / ".work" / run.name
-        checkpoints = work / "checkpoints"
-        if checkpoints.exists() and not list(work.glob("attempt-*")) and state_of(run, folder).kind == "done":
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        attempt.remove_empty(work, folder)
-    attempt.remove_empty(folder / ".work" / "summary", folder)
-
-
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
     """Turns the first SIGINT, SIGTERM or SIGHUP into Interrupted; later ones are ignored while children end."""
@@ -440,54 +294,6 @@ def signals() -> Iterator[None]:
             signal.signal(number, previous)
 
 
-# --- status --------------------------------------------------------------------------------------
-
-
-def status(request: Request) -> int:
-    """Prints every trial's state and the time left."""
-    folder, display = request.folder, Display()
-    held = attempt.in_use(folder / ".lock")
-    plan = request.plan()
-    display.line(headline(request, plan, request.jobs or default_jobs()))
-    rows = {run.name: status_row(run, folder) for run in plan}
-    width = max(map(len, rows), default=5)
-    for name, (kind, _, note) in rows.items():
-        display.line(f"{name:<{width}}  {kind:<11}  {first_line(note)}".rstrip())
-    kinds = [kind for kind, _, _ in rows.values()]
-    display.line(", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)))
-    display.line(time_left(rows, folder, request.jobs or default_jobs(), held))
-    return 0
-
-
-def status_row(run: Run, folder: Path) -> tuple[str, State, str]:
-    state = state_of(run, folder)
-    attempts = list(Path(folder, ".work", run.name).glob("attempt-*"))
-    beat = heartbeat(folder, run.name)
-    if any(map(attempt.alive, attempts)):
-        return "running", state, describe("", beat).strip() if beat else ""
-    if state.kind in ("done", "stale"):
-        bad = state.info.get("diverged")
-        return state.kind, state, "; ".join(filter(None, [state.reason, diverged_note(bad) if bad else ""]))
-    failure = Path(folder, ".failed", run.name, "failure.json")
-    if failure.exists():
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            return "failed", state, json.loads(failure.read_text(encoding="utf-8"))["reason"]
-    if Path(folder, ".work", run.name, "checkpoints").exists():
-        return "missing", state, "interrupted; goes on from its last epoch"
-    return "missing" if state.kind in ("missing", "other") else state.kind, state, state.reason
-
-
-def time_left(rows: dict, folder: Path, jobs: int, held: bool) -> str:
-    running = [beat for name, (kind, _, _) in rows.items() if kind == "running" and (beat := heartbeat(folder, name))]
-    waiting = sum(kind in ("missing", "failed", "damaged") for kind, _, _ in rows.values())
-    times = [state.info["seconds"] for _, state, _ in rows.values() if state.info.get("seconds")]
-    seconds = total_left(running, waiting, sum(times) / len(times) if times else None, jobs)
-    if not running and not waiting:
-        return "nothing left to do"
-    text = f"about {duration(seconds)} left" if seconds is not None else "time left: unknown until a trial has run"
-    return text + ("" if held else "; no runner is at work here")
-
-
 def summary(request: Request) -> int:
     """Executes the summary notebook on what is there, even while a batch is at work."""
     check(request)
@@ -500,5 +306,5 @@ def summary(request: Request) -> int:
     except Interrupted as stop:
         return 128 + stop.number
     finally:
-        attempt.remove_empty(request.folder / ".work" / "summary", request.folder)
+        folders.remove_empty(request.folder / ".work" / "summary", request.folder)
     return 1 if batch.rows else 0

@@ -218,8 +218,8 @@ def load(path: str | Path) -> Record:
             trial=Trial(**head["trial"]),
             dataset=head["dataset"],
             seeds=head["seeds"],
-            history=pd.read_csv(folder / "history.csv"),
-            weight_norms=pd.read_csv(folder / "weight_norms.csv"),
+            history=_read_table(folder / "history.csv"),
+            weight_norms=_read_table(folder / "weight_norms.csv"),
             logits=logits,
             labels=labels,
             weights=safetensors.numpy.load_file(folder / "weights.safetensors"),
@@ -231,6 +231,12 @@ def load(path: str | Path) -> Record:
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
         raise RecordError(f"{folder}: not a usable record ({error})") from error
     return record
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    """A history or weight norms, with numbers in its columns even when no replica left a row."""
+    table = pd.read_csv(file)
+    return table.astype({name: "int64" if name in ("seed", "epoch") else "float64" for name in table})
 
 
 def _check_shapes(record: Record) -> None:

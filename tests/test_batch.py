@@ -12,7 +12,7 @@ import papermill
 import pytest
 from batch_project import SWEEP, TRAIN, TRIVIAL, Project
 
-from s6lib import attempt, batch, data, plan, progress, records
+from s6lib import attempt, data, folders, plan, pool, progress, records
 from s6lib.__main__ import main
 from s6lib.cluster import start
 from s6lib.plan import PlanError, declarations, fits, make_plan, read_notebook, state_of
@@ -317,11 +317,11 @@ def test_escapes_and_control_characters_go():
 
 def test_gpus_are_shared_out_one_per_slot(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert batch.gpus() == ["2", "5"]
-    pool = batch.LocalPool(4)
-    assert [pool.slots.get() for _ in range(4)] == ["2", "5", "2", "5"]
+    assert pool.gpus() == ["2", "5"]
+    threads = pool.LocalPool(4)
+    assert [threads.slots.get() for _ in range(4)] == ["2", "5", "2", "5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert batch.gpus() == []
+    assert pool.gpus() == []
 
 
 def test_time_left():
@@ -333,8 +333,8 @@ def test_time_left():
 
 def test_sockets_get_a_short_path(tmp_path):
     folder = tmp_path / ("long" * 40) / "attempt-x"
-    assert len(str(attempt.socket_folder(folder))) < 60
-    assert attempt.socket_folder(folder) == attempt.socket_folder(folder)
+    assert len(str(folders.socket_folder(folder))) < 60
+    assert folders.socket_folder(folder) == folders.socket_folder(folder)
 
 
 def test_slurm_jobs_use_tls_and_the_given_network(tmp_path):

@@ -258,3 +258,19 @@ def test_samples_show_what_the_network_sees(digits, grey):
     assert (figure.axes[0].images[0].get_array() == digits.train_images[0].numpy()).all()
     assert figure.axes[4].images[0].get_array().min() < 0
     assert any(digits.title in text for text in texts(figure))
+
+
+def test_every_replica_lost(tmp_path):
+    # a trial that diverged in its first epoch has no history; it is saved, read and drawn all the same
+    from s6lib import records, training
+    from s6lib.trial import make_trial
+
+    images = data.limit(data.load("digits"), 64, 20)
+    settings = {"normaliser": "none", "optimiser": "sgd", "learning_rate": 1e30, "epochs": 1, "batch_size": 16}
+    lost = training.train(make_trial("regularisers", "lost", **settings), images, 2)
+    lost = records.load(records.save(lost, tmp_path / "lost"))
+    assert [entry["seed"] for entry in lost.diverged] == [0, 1]
+    for draw in (plots.curves, plots.weight_norms, plots.confusion, plots.confidence):
+        draw(lost)
+    for draw in (plots.overlay, plots.small_multiples, plots.dots, plots.jumps, plots.fit_gap):
+        draw([lost])

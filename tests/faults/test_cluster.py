@@ -79,6 +79,7 @@ def test_own_cluster_listens_on_loopback_only(project):
     assert until(lambda: not project.processes(""), 10)
 
 
+@only_full
 def test_tls_as_documented(project, uninterrupted):
     """The commands of cluster/README.md: who has the key gets in, who has none or another is refused."""
     pairs = {}
