@@ -1,6 +1,6 @@
 # The targets and variables below explain themselves: `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run-all run summary status plan test test-faults nbval lab bench lint clean
+.PHONY: help run-all run summary status plan test test-faults nbval references lock lab bench lint clean
 SHELL := /bin/bash
 
 PYTHON    ?= python3
@@ -21,7 +21,8 @@ READY   := .venv/.ready
 SELECT   = --profile "$(PROFILE)" --study "$(STUDY)" --trial "$(TRIAL)" --dataset "$(DATASET)" --seeds "$(SEEDS)" \
            --epochs "$(EPOCHS)" --precision "$(PRECISION)" --results "$(RESULTS)" --jobs "$(JOBS)"
 RUN      = $(VENV)/python -m s6lib run $(SELECT) --stale "$(STALE)" --scheduler "$(SCHEDULER)"
-PYTEST   = $(VENV)/python -m pytest
+# One thread each: test processes run side by side, and threads that wait for each other spin.
+PYTEST   = S6_QUIET=1 OMP_NUM_THREADS=1 $(VENV)/python -m pytest
 NBVAL    = $(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env \
            --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope
 
@@ -48,7 +49,7 @@ plan: $(READY) ## what would run, with which parameters
 	@$(VENV)/python -m s6lib plan $(SELECT)
 
 test: lint ## lint, unit tests, notebooks replayed, the quick profile end to end, a short fault suite
-	$(PYTEST) -q --ignore=tests/faults
+	$(PYTEST) -q -n 2 --ignore=tests/faults
 	$(MAKE) --no-print-directory nbval
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(VENV)/python -m s6lib run --profile quick --results "$$folder"
 	$(PYTEST) -q -n 2 tests/faults
@@ -57,7 +58,13 @@ test-faults: $(READY) ## the whole fault suite: kills, full disks, cut networks 
 	S6_FAULTS=full $(PYTEST) -v tests/faults
 
 nbval: $(READY) ## replay the reference notebooks and compare what is deterministic
-	$(NBVAL) tests/reference/*.ipynb
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && S6_LAB="$$folder" $(NBVAL) tests/reference/*.ipynb
+
+references: $(READY) ## execute the reference notebooks anew, after a notebook changed
+	OMP_NUM_THREADS=1 $(VENV)/python tests/references.py
+
+lock: ## write requirements.lock from what .venv holds
+	$(VENV)/python tests/lock.py
 
 lint: $(READY) ## ruff on code and notebooks
 	$(VENV)/ruff check .

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from s6lib import attempt, folders, records
 from s6lib.folders import run_lock, sweep, tidy
-from s6lib.plan import PlanError, Run, data_dir, make_plan, read_notebook, state_of
+from s6lib.plan import PlanError, Run, data_dir, make_plan, read_notebook, read_studies, state_of
 from s6lib.pool import cores, default_jobs, make_executor
 from s6lib.progress import Display, describe, duration, heartbeat, total_left
 
@@ -213,30 +213,36 @@ class Batch:
 
     # --- the end ---
 
+    def teach(self) -> None:
+        """Executes the lessons: notebooks without a trial, which the whole plan alone includes."""
+        if self.request.study or self.request.trial:
+            return
+        table = read_studies(Path(self.request.studies_file).absolute())
+        dataset = {**table["profiles"][self.request.profile], **self.request.overrides}["dataset"]
+        for name, notebook in table.get("lessons", {}).items():
+            self._aside(name, notebook, "dataset", {"dataset": dataset})
+
     def summarise(self) -> None:
         """Executes notebooks/summary.ipynb over all trials of the studies at hand; a failed trial is no hindrance."""
-        notebook = Path(self.request.studies_file).absolute().parent / "notebooks" / "summary.ipynb"
+        plan = json.dumps([run.name for run in self.request.plan(trial="")])
+        self._aside("summary", "summary.ipynb", "results_dir", {"results_dir": str(self.request.folder), "plan": plan})
+
+    def _aside(self, name: str, file: str, needed: str, parameters: dict) -> None:
+        """Executes a notebook that leaves no record into the run folder."""
+        notebook = Path(self.request.studies_file).absolute().parent / "notebooks" / file
         if not notebook.exists():
             return
-        declared, _ = read_notebook(notebook, "results_dir")
-        names = [run.name for run in self.request.plan(trial="")]
-        listed = json.dumps(names) if declared.get("plan", ("str",))[0] == "str" else names
-        parameters = {"results_dir": str(self.request.folder), "plan": listed}
-        target = self.request.folder / "summary.ipynb"
-        extra = {
-            "name": "summary",
-            "parameters": parameters,
-            "record": False,
-            "publish_to": str(target),
-            "identity": {},
-        }
+        read_notebook(notebook, needed)
+        target = self.request.folder / notebook.name
+        spec = {**self._common(notebook), "name": name, "parameters": parameters, "identity": {}}
+        spec |= {"record": False, "publish_to": str(target)}
         with ThreadPoolExecutor(1) as pool:
-            outcome = outcome_of(pool.submit(attempt.execute, {**self._common(notebook), **extra}))
+            outcome = outcome_of(pool.submit(attempt.execute, spec))
         if outcome["kind"] == "done":
-            self.display.line(f"summary: {target}")
+            self.display.line(f"{name}: {target}")
             return
-        self.rows["summary"] = ("failed", outcome.get("seconds"), outcome["reason"])
-        self.display.line(f"summary FAILED: {outcome['reason']}")
+        self.rows[name] = ("failed", outcome.get("seconds"), outcome["reason"])
+        self.display.line(f"{name} FAILED: {outcome['reason']}")
         self._show_failure(outcome)
 
     def stop(self, number: int) -> int:

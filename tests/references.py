@@ -23,9 +23,9 @@ CHECK = "nbval-check-output"
 
 def notebooks() -> dict[str, Path]:
     """Reference name -> notebook, for every notebook that studies.toml names."""
-    studies = tomllib.loads((ROOT / "studies.toml").read_text(encoding="utf-8"))["studies"]
-    paths = {run["notebook"] for study in studies.values() for run in study.values() if "notebook" in run}
-    paths = sorted(paths | {"00_normalisation_by_hand.ipynb"})
+    table = tomllib.loads((ROOT / "studies.toml").read_text(encoding="utf-8"))
+    paths = {run["notebook"] for study in table["studies"].values() for run in study.values() if "notebook" in run}
+    paths = sorted(paths | set(table["lessons"].values()))
     return {path.removesuffix(".ipynb").replace("/", "."): ROOT / "notebooks" / path for path in paths}
 
 
