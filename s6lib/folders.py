@@ -5,6 +5,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -107,12 +108,22 @@ def socket_folder(attempt_folder: Path) -> Path:
 
 def clear(folder: Path) -> None:
     """Removes an attempt; a dying child may still write a file while we do."""
+    end_processes(socket_folder(folder))
     for path in (socket_folder(folder), folder):
         for _ in range(5):
             shutil.rmtree(path, ignore_errors=True)
             if not path.exists():
                 break
             time.sleep(0.1)
+
+
+def end_processes(sockets: Path) -> None:
+    """Ends a kernel that was just being born when its parent died, too early to have asked to die with it."""
+    mark = b"TMPDIR=" + os.fsencode(sockets) + b"\0"
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in file.read_bytes():
+                os.kill(int(file.parent.name), signal.SIGKILL)
 
 
 def remove_empty(folder: Path, top: Path) -> None:

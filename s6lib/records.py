@@ -18,7 +18,6 @@ import os
 import platform
 import shutil
 import subprocess
-import zipfile
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -27,7 +26,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import safetensors
 import safetensors.numpy
 
 if TYPE_CHECKING:
@@ -195,13 +193,16 @@ def read_head(path: str | Path) -> dict:
 def check(path: str | Path) -> dict:
     """`read_head`, and every file verified against its checksum. Raises RecordError; loads nothing else."""
     head, folder = read_head(path), Path(path)
+    sums = head.get("files")
+    if not isinstance(sums, dict) or not set(FILES) <= set(sums):
+        raise RecordError(f"{folder / 'record.json'}: names no checksums for {', '.join(FILES)}")
     for name in FILES:
         file = folder / name
         try:
             found = sha256(file)
         except OSError as error:
             raise RecordError(f"{file}: cannot be read ({error.strerror})") from error
-        if found != head["files"][name]:
+        if found != sums[name]:
             raise RecordError(f"{file}: changed or truncated since it was written (its checksum differs)")
     return head
 
@@ -228,8 +229,8 @@ def load(path: str | Path) -> Record:
             path=folder,
         )
         _check_shapes(record)
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
-        raise RecordError(f"{folder}: not a usable record ({error})") from error
+    except Exception as error:  # whatever a reader makes of damage that was signed again
+        raise RecordError(f"{folder}: not a usable record ({type(error).__name__}: {error})") from error
     return record
 
 
