@@ -1,8 +1,9 @@
 """Normalisation and regularisation of small CNNs: many seeds at once, honest statistics.
 
-Rooms, highest first; each imports only from those below it:
-`batch`, `summary`, `claims`, `plots`, `stats`, `training`, `checkpoints`, `records`, `penalties`, `trial`, `nets`,
-`norms`, `data`, `streams`.
+Rooms, highest first; each imports only from those after it.
+The batch: `__main__`, `status`, `batch`, `cluster`, `pool`, `attempt`, `child`, `folders`, `progress`, `plan`.
+The reading: `summary`, `claims`, `lessons`, `plots`, `stats`, `probes`.
+The work: `training`, `checkpoints`, `penalties`, `trial`, `nets`, `norms`, `data`, `streams`, `records`.
 Importing the package imports none of them, so the command line starts without torch.
 """
 
