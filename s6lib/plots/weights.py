@@ -105,6 +105,7 @@ def scale_histogram(record: Record, near: float = 0.05, ax: Axes | None = None) 
     flat = np.concatenate([w.ravel() for w in scales.values()]) if scales else np.array([])
     low, high = min(-near, flat.min(initial=0)), max(1.5, flat.max(initial=0))
     ax.hist(flat, np.linspace(low, high, 61), color=look(record.name)[0])
+    ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the text
     ax.axvspan(-near, near, color=GREY, alpha=0.3, linewidth=0)
     ax.axvline(1, color=BLACK, ls=":", lw=1)
     count = int((np.abs(flat) < near).sum())
