@@ -1,0 +1,38 @@
+"""The committed reference run: whole, and what the README quotes of it."""
+
+from pathlib import Path
+
+from s6lib import records, stats
+
+ROOT = Path(__file__).parent.parent
+FOUND, LEFT_OUT = records.find(ROOT / "results" / "reference")
+
+
+def test_reference_records_are_whole():
+    assert FOUND
+    assert LEFT_OUT == []
+
+
+def test_reference_records_are_at_the_published_budget():
+    from s6lib.trial import PROTOCOLS
+
+    for record in FOUND:
+        assert record.trial.epochs == PROTOCOLS[record.trial.protocol]["epochs"]
+        assert record.dataset["name"] == "mnist"
+
+
+def test_readme_quotes_the_reference():
+    # mean, interval and range of ghost norm's last epoch, to two decimals
+    (gbn,) = [record for record in FOUND if record.name == "gbn"]
+    values = stats.last(gbn, "test_accuracy")
+    mean = stats.mean_interval(values)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{mean.mean:.2f} % (sd {mean.sd:.2f}, 95 % interval {mean.low:.2f} to {mean.high:.2f})" in readme
+    assert f"seeds from {values.min():.2f} to {values.max():.2f} %" in readme
+
+
+def test_logits_give_the_recorded_accuracy():
+    # float16 logits lose nothing that matters: accuracy recomputed from them is the history's
+    for record in FOUND:
+        recomputed = 100 * stats.correct(record).mean(1)
+        assert abs(recomputed - stats.last(record, "test_accuracy")).max() <= 0.02
