@@ -46,7 +46,7 @@ def test_runner(project, uninterrupted, dice, round_):
     check_complete(project, uninterrupted)
 
 
-@pytest.mark.parametrize("round_", range(ROUNDS))
+@pytest.mark.parametrize("round_", range(ROUNDS + 2 if FULL else ROUNDS))  # some come too late to kill
 def test_dask_worker(project, uninterrupted, dice, round_):
     """Of two workers one is killed; its trial runs again, by its restarted self or by the other."""
     dask = Dask(project)
