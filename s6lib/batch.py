@@ -116,6 +116,7 @@ class Batch:
                 sweep(self.request.folder)
             self.work()
             if alone:
+                self.teach()
                 self.summarise()
         finally:
             if alone:
@@ -218,9 +219,9 @@ class Batch:
         if self.request.study or self.request.trial:
             return
         table = read_studies(Path(self.request.studies_file).absolute())
-        dataset = {**table["profiles"][self.request.profile], **self.request.overrides}["dataset"]
+        settings = {**table["profiles"][self.request.profile], **self.request.overrides}
         for name, notebook in table.get("lessons", {}).items():
-            self._aside(name, notebook, "dataset", {"dataset": dataset})
+            self._aside(name, notebook, "dataset", {"dataset": settings["dataset"]})
 
     def summarise(self) -> None:
         """Executes notebooks/summary.ipynb over all trials of the studies at hand; a failed trial is no hindrance."""
@@ -238,6 +239,7 @@ class Batch:
         spec |= {"record": False, "publish_to": str(target)}
         with ThreadPoolExecutor(1) as pool:
             outcome = outcome_of(pool.submit(attempt.execute, spec))
+        folders.remove_empty(self.request.folder / ".work" / name, self.request.folder)
         if outcome["kind"] == "done":
             self.display.line(f"{name}: {target}")
             return

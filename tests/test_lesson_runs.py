@@ -1,0 +1,23 @@
+"""The whole plan runs the lessons and then the summary; a part of it runs the summary alone."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from s6lib import batch
+
+STUDIES = Path(__file__).parent.parent / "studies.toml"
+
+
+@pytest.mark.parametrize(("trial", "expected"), [("", ["by_hand", "summary"]), ("gbn", ["summary"])])
+def test_lessons_belong_to_the_whole_plan(trial, expected, tmp_path, monkeypatch):
+    # names and parameters of the notebooks executed aside, nothing being executed
+    ran = {}
+    monkeypatch.setattr(batch.Batch, "work", lambda self: None)
+    monkeypatch.setattr(batch.Batch, "_aside", lambda self, name, file, needed, values: ran.update({name: values}))
+    monkeypatch.setattr(batch, "signals", nullcontext)
+    request = batch.Request(STUDIES, trial=trial, results=tmp_path)
+    assert batch.run(request) == 0
+    assert list(ran) == expected
+    assert ran.get("by_hand", {"dataset": "digits"}) == {"dataset": "digits"}
