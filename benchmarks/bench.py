@@ -1,10 +1,11 @@
 """How fast is training, and against what? `make bench` runs it; `--tiny` only shows that it works.
 
 (a) the way the published studies train: a torchvision DataLoader with per-image PIL transforms, a progress bar and
-    `.item()` in every step, one network, with 0 and 2 workers;
-(b) this library: R replicas fused, data in memory, at each R and precision.
+    `.item()` in every step, one plain network of torch's own layers, with 0 and 2 workers;
+(b) this library: R replicas fused, data in memory, at each R and precision, in one process with all cores as threads;
+(c) the same in one process per core with one thread each, the way `make run-all` runs trials on a small machine.
 
-Every figure is one process of its own, so that memory is its own, and all figures are taken in turn, several rounds,
+Every figure has processes of its own, so that memory is its own, and all figures are taken in turn, several rounds,
 medians reported: machines drift, and neighbours come and go. Writes results/bench/<device>.json: a list of rows with
 network, mode, device, replicas, replica_images_per_second and ratio_to_dataloader_loop, and the machine's limits.
 """
@@ -12,6 +13,7 @@ network, mode, device, replicas, replica_images_per_second and ratio_to_dataload
 import argparse
 import contextlib
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -23,6 +25,8 @@ from pathlib import Path
 OUT = Path(__file__).parent.parent / "results" / "bench"
 NETWORKS = ("regularisers", "gap", "normalisers")
 REPLICAS = (1, 2, 4, 8, 16, 32)
+FEW = (1, 4, 8, 32)  # with a process per core
+EACH = "process per core"
 BATCH = 128
 
 
@@ -65,16 +69,17 @@ def dataloader_loop(job: dict) -> dict:
     else:
         images = PilDigits(transforms.Compose(steps))
     device, trial = training.default_device(), make_trial(job)
-    net = nets.initialise(trial.build(), [0]).to(device).train()
+    net = plain(nets.initialise(trial.build(), [0])).to(device).train()
     optimiser = penalties.make_optimiser(trial, net)[1]
     loader = torch.utils.data.DataLoader(images, job["batch"], shuffle=True, num_workers=job["workers"])
     batches, bar = endless(loader), tqdm(total=job["steps"], file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     for step in range(job["warm_up"] + job["steps"]):
         if step == job["warm_up"]:
+            wait_for_the_others()
             start = time.perf_counter()
         x, y = next(batches)
         optimiser.zero_grad()
-        logits = net(x.to(device))[:, 0]
+        logits = net(x.to(device)).flatten(1)
         loss = F.cross_entropy(logits, y.to(device))
         loss.backward()
         optimiser.step()
@@ -82,6 +87,16 @@ def dataloader_loop(job: dict) -> dict:
         bar.set_description(f"loss={loss.item():.4f} right={right}")
         bar.update()
     return {"replica_images_per_second": job["steps"] * job["batch"] / (time.perf_counter() - start)}
+
+
+def plain(net):
+    """One replica's network as the studies wrote it: torch's own dropout layers and memory layout."""
+    from torch import nn
+
+    from s6lib import nets
+
+    own = {nets.Dropout: nn.Dropout, nets.Dropout2d: nn.Dropout2d}
+    return nn.Sequential(*[own[type(layer)](layer.p) if type(layer) in own else layer for layer in net.layers])
 
 
 class PilDigits:
@@ -140,12 +155,19 @@ def fused_loop(job: dict) -> dict:
         return time.perf_counter() - start
 
     run(parts[: job["warm_up"]], Clock(False))
+    wait_for_the_others()
     seconds = run(parts[job["warm_up"] :], Clock(False))
     clock = Clock(True)
-    run(parts[job["warm_up"] :], clock)
+    run(parts[job["warm_up"] :][: len(parts) // 4 + 1], clock)
     images = job["steps"] * size * job["replicas"]
     share = {name: value / sum(clock.seconds.values()) for name, value in clock.seconds.items()}
     return {"replica_images_per_second": images / seconds, "share": share}
+
+
+def wait_for_the_others() -> None:
+    """Says that this process is warm and waits until all of its figure are."""
+    print("warm", flush=True)
+    sys.stdin.readline()
 
 
 class Clock:
@@ -234,7 +256,7 @@ def costs_around(tiny: bool) -> dict:
     subprocess.run([sys.executable, "-c", "import s6lib"], check=True)
     found["import_s6lib_seconds"] = time.perf_counter() - start
     training.keep_freed_memory()
-    digits, repeats = data.load("digits"), 1 if tiny else 34
+    digits, repeats, sizes = data.load("digits"), 1 if tiny else 34, (128,) if tiny else (375, 750, 1500)
     images = digits.test_images.repeat(repeats, 1, 1)[:10_000]
     dataset = data.Dataset(
         "bench",
@@ -249,6 +271,7 @@ def costs_around(tiny: bool) -> dict:
     trainer = training.Trainer([trial], dataset.to(training.default_device()), list(range(8)), "float32")
     trainer.run()
     found["evaluation_seconds"], found["evaluated_images"] = best(trainer.evaluate, 3), len(images)
+    found["epoch_seconds_by_images"] = {count: epoch_seconds(trainer, count) for count in sizes}
     with tempfile.TemporaryDirectory() as folder:
         record = trainer.records()[0]
         found["save_seconds"] = best(lambda: records.save(record, Path(folder) / "record"), 3)
@@ -256,16 +279,26 @@ def costs_around(tiny: bool) -> dict:
     return found
 
 
+def epoch_seconds(trainer, images: int) -> float:
+    """Seconds of one epoch, orders and angles drawn, over the first `images` training images; no evaluation."""
+    from s6lib import data, training
+
+    part = data.limit(trainer.dataset, images, 1)
+    fresh = training.Trainer(trainer.trials, part, trainer.seeds, "float32")
+    return best(fresh._train_epoch, 2)
+
+
 # --- the whole benchmark ---------------------------------------------------------------------------
 
 
 def jobs(options: argparse.Namespace) -> list[dict]:
-    """What to measure. Few steps at large R, so that every figure takes a few seconds."""
+    """What to measure, each for a few seconds."""
     base = {"dataset": options.dataset, "batch": BATCH}
     if options.tiny:
         base |= {"network": "regularisers", "steps": 2, "warm_up": 1, "batch": 32}
         loop = {**base, "loop": "dataloader", "mode": "dataloader, 0 workers", "workers": 0, "replicas": 1}
-        return [loop, {**base, "loop": "fused", "mode": "fused float32", "precision": "float32", "replicas": 2}]
+        fused = {**base, "loop": "fused", "precision": "float32", "replicas": 2}
+        return [loop, {**fused, "mode": "fused float32"}, {**fused, "mode": f"fused float32, {EACH}", **per_core()}]
     found = []
     for network in options.networks:
         for workers in (0, 2):
@@ -273,24 +306,47 @@ def jobs(options: argparse.Namespace) -> list[dict]:
             found.append({**base, "loop": "dataloader", "network": network, "mode": mode, "workers": workers})
             found[-1] |= {"replicas": 1, "steps": 100, "warm_up": 10}
         for precision in ("float32", "bfloat16"):
-            for replicas in REPLICAS:
-                found.append(fused_job(base, network, precision, replicas))
-        found += [fused_job({**base, "batch": n}, network, "bfloat16", 8) for n in (32, 64, 256, 512)]
+            found += [fused_job(base, network, precision, replicas) for replicas in REPLICAS]
+            found += [fused_job(base, network, precision, replicas, per_core()) for replicas in FEW]
+        found += [fused_job({**base, "batch": n}, network, "bfloat16", 8, per_core()) for n in (32, 64, 256, 512)]
     return found
 
 
-def fused_job(base: dict, network: str, precision: str, replicas: int) -> dict:
-    steps = max(4, 20_000 // (replicas * base["batch"]))
+def per_core() -> dict:
+    """A process per core, up to four, with the threads that are left for each: what `make run-all` does."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = min(cores, 4)
+    return {"processes": processes, "threads": cores // processes}
+
+
+def fused_job(base: dict, network: str, precision: str, replicas: int, processes: dict | None = None) -> dict:
+    steps = max(4, 12_000 // (replicas * base["batch"]))
     job = {**base, "loop": "fused", "network": network, "precision": precision, "replicas": replicas}
-    return {**job, "mode": f"fused {precision}", "steps": steps, "warm_up": max(2, steps // 5)}
+    mode = f"fused {precision}, {EACH}" if processes else f"fused {precision}"
+    return {**job, **(processes or {}), "mode": mode, "steps": steps, "warm_up": max(2, steps // 5)}
 
 
 def run_job(job: dict) -> dict:
-    command = [sys.executable, __file__, "--one", json.dumps(job)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{job['mode']}, {job['network']}, R = {job['replicas']} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    """One figure: `processes` copies of the job that start together once all are warm; the slowest sets the speed."""
+    command, pipe = [sys.executable, __file__, "--one", json.dumps(job)], subprocess.PIPE
+    count = job.get("processes", 1)
+    copies = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(count)]
+    for copy in copies:
+        copy.stdout.readline()
+    for copy in copies:
+        with contextlib.suppress(BrokenPipeError):  # it failed; its own words follow
+            copy.stdin.write("go\n")
+            copy.stdin.flush()
+    outputs = [copy.communicate() for copy in copies]
+    for copy, (_, errors) in zip(copies, outputs, strict=True):
+        if copy.returncode:
+            raise SystemExit(f"{job['mode']}, {job['network']}, R = {job['replicas']} failed:\n{errors[-2000:]}")
+    found = [json.loads(output.splitlines()[-1]) for output, _ in outputs]
+    return {
+        "replica_images_per_second": count * min(one["replica_images_per_second"] for one in found),
+        "memory_mb": sum(one["memory_mb"] for one in found),
+        "share": found[0].get("share"),
+    }
 
 
 def rows(chosen: list[dict], rounds: list[list[dict]], device: str) -> list[dict]:
@@ -322,12 +378,12 @@ def rows(chosen: list[dict], rounds: list[list[dict]], device: str) -> list[dict
 
 def table(found: list[dict]) -> str:
     lines = [
-        f"{'network':<14}{'mode':<24}{'batch':>6}{'R':>4}{'replica-images/s':>18}{'ratio':>8}{'MB':>7}  share of a step"
+        f"{'network':<14}{'mode':<34}{'batch':>6}{'R':>4}{'replica-images/s':>18}{'ratio':>8}{'MB':>7}  share of a step"
     ]
     for row in found:
         share = ", ".join(f"{name} {value:.0%}" for name, value in (row["share_of_step"] or {}).items())
         lines.append(
-            f"{row['network']:<14}{row['mode']:<24}{row['batch_size']:>6}{row['replicas']:>4}"
+            f"{row['network']:<14}{row['mode']:<34}{row['batch_size']:>6}{row['replicas']:>4}"
             f"{row['replica_images_per_second']:>18,.0f}{row['ratio_to_dataloader_loop']:>8.2f}"
             f"{row['memory_mb']:>7,.0f}  {share}"
         )
@@ -346,20 +402,26 @@ def figure(found: list[dict], path: Path) -> None:
     plots.style()
     networks = list(dict.fromkeys(row["network"] for row in found))
     panels, axes = plt.subplots(1, len(networks), figsize=(3.6 * len(networks), 3.4), sharey=True, squeeze=False)
-    looks = {"fused bfloat16": ("#0072B2", "o-"), "fused float32": ("#E69F00", "s--")}
+    looks = {
+        f"fused bfloat16, {EACH}": ("#0072B2", "o-"),
+        f"fused float32, {EACH}": ("#E69F00", "s-"),
+        "fused bfloat16": ("#0072B2", "o:"),
+        "fused float32": ("#E69F00", "s:"),
+    }
     for ax, network in zip(axes[0], networks, strict=True):
         same = [row for row in found if row["network"] == network and row["batch_size"] == BATCH]
         base = max(row["replica_images_per_second"] for row in same if row["mode"].startswith("dataloader"))
-        ax.axhline(base, color="black", ls=":", label="DataLoader loop, one network")
+        ax.axhline(base, color="black", ls="--", label="DataLoader loop, one network")
         for mode, (colour, marks) in looks.items():
             line = [(row["replicas"], row["replica_images_per_second"]) for row in same if row["mode"] == mode]
-            ax.plot(*zip(*line, strict=True), marks, color=colour, label=mode)
+            if line:
+                ax.plot(*zip(*line, strict=True), marks, color=colour, label=mode)
         ax.set_xscale("log", base=2)
         ax.set_xticks(REPLICAS, REPLICAS)
         ax.set(xlabel="replicas trained together (count)", ylim=(0, None))
         ax.set_title(network, loc="left")
     axes[0, 0].set_ylabel("training speed (replica-images/s)")
-    panels.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    panels.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     panels.savefig(path)
 
 

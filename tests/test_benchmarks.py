@@ -18,5 +18,5 @@ def test_bench_runs(tmp_path):
     (file,) = tmp_path.glob("tiny-*.json")
     rows = json.loads(file.read_text())["rows"]
     wanted = {"network", "mode", "device", "replicas", "replica_images_per_second", "ratio_to_dataloader_loop"}
-    assert len(rows) == 2
+    assert len(rows) == 3
     assert all(wanted <= set(row) for row in rows)
