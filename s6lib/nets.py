@@ -16,7 +16,7 @@ import torchsummary
 from torch import Tensor, nn
 
 from s6lib import streams
-from s6lib.norms import CONVOLUTIONS, Site, divisors, make_norm
+from s6lib.norms import WEIGHT_STANDARDISED, Site, StandardisedConv2d, divisors, make_norm
 
 
 class Dropout(nn.Module):
@@ -115,9 +115,8 @@ class Stack:
         self.options = options
 
     def conv(self, channels: int, kernel: int = 3, padding: int = 0, bias: bool = False) -> "Stack":
-        layer = CONVOLUTIONS.get(self.normaliser, nn.Conv2d)
         shape = (self.replicas * self.channels, self.replicas * channels, kernel)
-        self.layers.append(layer(*shape, padding=padding, bias=bias, groups=self.replicas))
+        self.layers.append(nn.Conv2d(*shape, padding=padding, bias=bias, groups=self.replicas))
         self.channels, self.size = channels, self.size + 2 * padding - kernel + 1
         return self
 
@@ -131,7 +130,17 @@ class Stack:
         layer = make_norm(self.normaliser, site)
         self.layers += [layer] if layer else []
         self.norms += 1
+        if self.normaliser in WEIGHT_STANDARDISED:
+            self._standardise_last()
         return self
+
+    def _standardise_last(self) -> None:
+        """Standardises the filters of the convolution that feeds a norm; elsewhere their scale is the output's."""
+        place = max(k for k, layer in enumerate(self.layers) if isinstance(layer, nn.Conv2d))
+        plain = self.layers[place]
+        shape = (plain.in_channels, plain.out_channels, plain.kernel_size)
+        options = {"padding": plain.padding, "bias": plain.bias is not None, "groups": plain.groups}
+        self.layers[place] = StandardisedConv2d(*shape, **options)
 
     def dropout(self, p: float, kind: type[Dropout] = Dropout) -> "Stack":
         self.layers.append(kind(p if self.rate is None else self.rate, self.replicas))
@@ -322,7 +331,9 @@ def summary_table(net: Net) -> str:
     probe, text = copy.deepcopy(net).float().cpu().eval(), io.StringIO()
     with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(text):
         torchsummary.summary(probe, (net.replicas, 28, 28), device="cpu")
-    return text.getvalue().strip("\n")
+    others = [p.numel() for name, p in net.named_parameters() if name.rsplit(".")[-1] not in ("weight", "bias")]
+    remark = f"\nNot in the table: {sum(others):,} parameters that are neither weight nor bias" if others else ""
+    return text.getvalue().strip("\n") + remark
 
 
 def receptive_fields(net: Net) -> pd.DataFrame:

@@ -230,7 +230,7 @@ NORMALISERS: dict[str, Callable[[Site], nn.Module] | None] = {
     "batch_renorm": lambda site: BatchRenorm(site.total),
     "group_ws": _group,  # group norm over StandardisedConv2d
 }
-CONVOLUTIONS = {"group_ws": StandardisedConv2d}  # every other normaliser stands on nn.Conv2d
+WEIGHT_STANDARDISED = ("group_ws",)  # the convolutions before these norms are StandardisedConv2d
 
 
 def make_norm(name: str, site: Site) -> nn.Module | None:

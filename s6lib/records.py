@@ -81,7 +81,8 @@ class Record:
         """One line: what was recorded, for how many seeds, where."""
         last = self.last()
         mean = f"{last.test_accuracy.mean():.2f} %" if len(last) else "none"
-        text = f"{self.name}: {len(self.seeds)} seeds, {self.trial.epochs} epochs on {self.dataset['title']}, "
+        seeds = "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
+        text = f"{self.name}: {seeds}, {self.trial.epochs} epochs on {self.dataset['title']}, "
         text += f"last-epoch test accuracy {mean}"
         return text + (f", {len(self.diverged)} diverged" if self.diverged else "")
 
@@ -118,6 +119,11 @@ def save(record: Record, path: str | Path = "") -> Path:
 def save_all(many: list[Record], path: str | Path = "") -> list[Path]:
     """Writes several records, each below `path` under its trial's name."""
     return [save(record, Path(path) / record.name if path else "") for record in many]
+
+
+def where(path: Path) -> str:
+    """For readers: a saved record's path, or that it is beside the notebook, where the batch moves what it wrote."""
+    return f"{path.name}, beside this notebook" if ".work" in path.parts else str(path)
 
 
 def lab() -> Path:

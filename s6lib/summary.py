@@ -76,6 +76,7 @@ def shown(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
         "best epoch %, chosen on the test set": rows.best.map(_number),
         "published best %, likewise, 1 seed": rows.published_best.map(_number),
         "seconds, trained together": rows.seconds.map("{:.0f}".format),
+        "precision": rows.precision,
     }
     return pd.DataFrame(columns)
 
@@ -106,7 +107,7 @@ def lines(texts: Sequence[str], none: str) -> str:
 
 
 COLUMNS = ["study", "trial", "data", "parameters", "seeds", "diverged", "test", "test_sd", "test_low", "test_high"]
-COLUMNS += ["train", "gap", "best", "published_best", "seconds"]
+COLUMNS += ["train", "gap", "best", "published_best", "seconds", "precision"]
 
 
 def _row(record: Record) -> dict:
@@ -128,6 +129,7 @@ def _row(record: Record) -> dict:
         "best": best.mean() if len(best) else np.nan,
         "published_best": published.iloc[0] if len(published) else np.nan,
         "seconds": record.provenance.get("seconds", np.nan),
+        "precision": record.provenance.get("precision", ""),
     }
 
 

@@ -7,8 +7,10 @@ get alone. Nothing in a step waits for the device or loops over replicas.
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -43,10 +45,24 @@ def default_device() -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """The precision that "auto" stands for on `device`."""
+    """The precision that "auto" stands for on `device`: the fastest that was shown to be as accurate as float32.
+
+    That is bfloat16 on processors that multiply it (benchmarks/equivalence.py tests the accuracy, benchmarks/bench.py
+    the speed), float32 on others and on GPUs, where neither has been measured. Raises TrialError.
+    """
     if precision not in PRECISIONS:
         raise TrialError(f"precision={precision!r} is unknown; valid: {', '.join(PRECISIONS)}")
-    return "float32" if precision == "auto" else precision
+    if precision != "auto":
+        return precision
+    return "bfloat16" if device.type == "cpu" and multiplies_bfloat16() else "float32"
+
+
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16; known on Linux only."""
+    with contextlib.suppress(OSError):
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    return False
 
 
 def train(trial: Trial, dataset: Dataset, seeds: int | Sequence[int], **options) -> Record:

@@ -108,7 +108,7 @@ class Trial:
         for key, value in self.settings().items():
             if key not in ("name", "protocol"):
                 mark = "*" if value != base.get(key, _DEFAULTS.get(key)) else " "
-                lines.append(f"{mark} {key:<24}{value}")
+                lines.append(f"{mark} {key:<24}{'of the network' if value is None else value}")
         return "\n".join(lines)
 
 

@@ -47,6 +47,7 @@ FIGURES = {
     "overlay_loss": lambda r: plots.overlay([r], "test_loss"),
     "small_multiples": lambda r: plots.small_multiples([r, r]),
     "dots": lambda r: plots.dots([r]),
+    "time_and_accuracy": lambda r: plots.time_and_accuracy([r, r]),
     "weight_norms": plots.weight_norms,
     "by_setting": lambda r: plots.by_setting([r, r], [0, 1e-3], "lambda (no unit)"),
     "jumps": lambda r: plots.jumps([r]),
@@ -206,6 +207,13 @@ def test_diverged_seeds_are_left_out_and_said_to_be(record):
     assert ax.get_yticklabels()[0].get_text() == f"bn_l1\n{stats.who(lost)}"
 
 
+def test_time_is_per_seed(record):
+    # three seeds that took 6 s together took 2 s each
+    timed = dataclasses.replace(record, provenance={**record.provenance, "seconds": 6.0})
+    (bar,) = plots.time_and_accuracy([timed]).axes[0].patches
+    assert bar.get_width() == 2.0
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_few_seeds_and_one_epoch_can_be_drawn(seeds):
     # no interval, no line: still a figure
@@ -222,7 +230,8 @@ def test_a_trial_that_diverged_altogether_can_be_drawn(name, record):
 
 
 @pytest.mark.parametrize(
-    "draw", [plots.overlay, plots.small_multiples, plots.dots, plots.grids_side_by_side, plots.jumps]
+    "draw",
+    [plots.overlay, plots.small_multiples, plots.dots, plots.time_and_accuracy, plots.grids_side_by_side, plots.jumps],
 )
 def test_no_records_are_said(draw):
     # a partial run is no error

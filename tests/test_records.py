@@ -377,3 +377,9 @@ def test_source_fingerprint_covers_what_training_imports():
         imported += [n.strip() for line in re.findall(r"^from s6lib import (.+)$", text, re.M) for n in line.split(",")]
         queue += [n for n in imported if n not in seen]
     assert seen - {"records", "checkpoints"} == set(records.TRAINING_SOURCE)
+
+
+def test_where_a_record_is(tmp_path):
+    # An attempt's folder is gone when its executed notebook is read.
+    assert records.where(tmp_path / "gbn") == str(tmp_path / "gbn")
+    assert records.where(tmp_path / ".work" / "attempt-1" / "gbn") == "gbn, beside this notebook"

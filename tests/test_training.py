@@ -414,12 +414,27 @@ def test_weight_norms(tiny):
 
 
 def test_record_says_where_it_comes_from(tiny):
-    record = training.train(sgd(), tiny, 2, device="cpu")
+    record = training.train(sgd(), tiny, 2, precision="float32", device="cpu")
     assert record.dataset["checksum"] == tiny.checksum
     expected = {"parameters": 7384, "precision": "float32", "device": "cpu", "replicas_together": 2}
     assert expected.items() <= record.provenance.items()
     assert {"git_commit", "git_dirty", "versions", "seconds", "finished"} <= record.provenance.keys()
     assert record.logits.dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "able", "expected"),
+    [
+        ("auto", "cpu", True, "bfloat16"),
+        ("auto", "cpu", False, "float32"),
+        ("auto", "cuda", True, "float32"),
+        ("float32", "cpu", True, "float32"),
+        ("bfloat16", "cpu", False, "bfloat16"),
+    ],
+)
+def test_what_auto_stands_for(monkeypatch, asked, device, able, expected):
+    monkeypatch.setattr(training, "multiplies_bfloat16", lambda: able)
+    assert training.resolve_precision(asked, torch.device(device)) == expected
 
 
 # --- what goes wrong ---

@@ -9,6 +9,7 @@ from s6lib.plots.epochs import (
     dots,
     overlay,
     small_multiples,
+    time_and_accuracy,
     weight_norms,
 )
 from s6lib.plots.images import (
@@ -97,6 +98,7 @@ __all__ = [
     "scale_histogram",
     "small_multiples",
     "style",
+    "time_and_accuracy",
     "weight_histogram",
     "weight_norms",
     "zeros_by_layer",

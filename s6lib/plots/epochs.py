@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from s6lib import stats
 from s6lib.plots.shared import (
@@ -37,8 +37,9 @@ def curves(record: Record) -> Figure:
     published_line(axes[0], seen, "train_accuracy_pct", GREY, "published training, 1 seed")
     published_line(axes[0], seen, "test_accuracy_pct", BLACK, "published test, 1 seed")
     published_line(axes[1], seen, "test_loss", BLACK, "published test, 1 seed")
+    smoothed = ", smoothed labels" if record.trial.label_smoothing else ""
     for ax, kind in zip(axes, ("accuracy", "loss"), strict=False):
-        _seed_lines(ax, record, f"train_{kind}", GREY, "-", "training, while learning")
+        _seed_lines(ax, record, f"train_{kind}", GREY, ":", f"training, while learning{smoothed}")
         _seed_lines(ax, record, f"test_{kind}", look(record.name)[0], "-", "test")
     accuracy_scale(axes[0], "accuracy (%)")
     loss_scale(axes[1], "loss (nats per image)")
@@ -116,6 +117,24 @@ def dots(records: Sequence[Record], ax: Axes | None = None) -> Axes:
     ax.grid(axis="y", visible=False)
     ax.set_title(f"{data_title(records)}\ntest accuracy after the last epoch", loc="left")
     return ax
+
+
+def time_and_accuracy(records: Sequence[Record]) -> Figure:
+    """Training time per seed (left, evaluations included) beside `dots` (right), a row per trial."""
+    figure, axes = plt.subplots(1, 2, figsize=(11.5, 1.5 + 0.5 * max(len(records), 1)), sharey=True)
+    if not some(axes[0], records):
+        return figure
+    together = [record.provenance.get("replicas_together", len(record.seeds)) for record in records]
+    seconds = [record.provenance["seconds"] / count for record, count in zip(records, together, strict=True)]
+    bars = axes[0].barh(range(len(records)), seconds, height=0.6, color=[look(record.name)[0] for record in records])
+    axes[0].bar_label(bars, [f"{value:.3g} s" for value in seconds], padding=4)
+    axes[0].set(xscale="log", xlim=(min(seconds) / 2, max(seconds) * 3), xlabel="time per seed (s, log scale)")
+    axes[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes[0].grid(axis="y", visible=False)
+    axes[0].set_title(f"{data_title(records)}\ntraining and evaluation", loc="left")
+    dots(records, axes[1])
+    axes[1].set_title("\ntest accuracy after the last epoch", loc="left")
+    return figure
 
 
 def weight_norms(record: Record) -> Figure:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from s6lib import stats
 from s6lib.plots.shared import GREEN, GREY, RED, data_title, some, title
@@ -115,7 +116,8 @@ def confusion(record: Record, ax: Axes | None = None) -> Axes:
     for i, j in np.argwhere(counts):
         ink = "white" if 2 * counts[i, j] > counts.max() else "black"
         ax.text(j, i, counts[i, j], ha="center", va="center", fontsize=8, color=ink)
-    ax.figure.colorbar(picture, ax=ax, shrink=0.8).set_label(f"errors (images, summed over {stats.who(record)})")
+    bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8, ticks=MaxNLocator(integer=True))
+    bar.set_label(f"errors (images, summed over {stats.who(record)})")
     ax.set(xlabel="predicted digit (class)", ylabel="label (class)", xticks=range(10), yticks=range(10))
     ax.set_title(f"{data_title([record])}\n{record.name}, {counts.sum()} errors", loc="left")
     ax.grid(visible=False)

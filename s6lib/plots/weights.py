@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy import special
 
 from s6lib import stats
@@ -45,9 +45,10 @@ def batch_noise(table: pd.DataFrame, record: Record, ax: Axes | None = None) -> 
     ax.set_ylabel("sd of the batch's channel mean\n(of the channel's own sd)")
     ax.set_xticks(sorted(set(table.images)), [str(size) for size in sorted(set(table.images))])
     ax.xaxis.set_minor_locator(NullLocator())
-    for kind in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-        kind(FuncFormatter(lambda value, _: f"{value:.2g}"))
-    ax.set_title(f"{data_title([record])}\n{record.name}, first normaliser", loc="left")
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+    ax.set_title(f"{data_title([record])}\n{record.name}, first normaliser, seed {record.seeds[0]}", loc="left")
     ax.legend(loc="best")
     return ax
 
@@ -135,8 +136,8 @@ def ghost_statistics(record: Record) -> Figure:
         grid[0, k].set_title(f"norm {k + 1}", loc="left")
         grid[0, k].set_xlabel("running mean over splits\n(activation)", fontsize=9)
         grid[1, k].set_xlabel("running variance over splits\n(activation²)", fontsize=9)
-    grid[0, 0].set_ylabel("split's mean minus theirs\n(% of the running sd)")
-    grid[1, 0].set_ylabel("split's variance against theirs\n(% difference)")
+    grid[0, 0].set_ylabel("split's mean minus all splits'\n(% of the running sd)")
+    grid[1, 0].set_ylabel("split's variance against all splits'\n(% difference)")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=8, markerscale=1.5)
     return figure
 
