@@ -40,10 +40,13 @@ def measure(job: dict) -> dict:
     if job.get("threads"):
         torch.set_num_threads(job["threads"])
     found = {"dataloader": dataloader_loop, "fused": fused_loop}[job["loop"]](job)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if torch.cuda.is_available():
         found["gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    return {**found, "memory_mb": peak}
+    return {**found, "memory_mb": peak_memory()}
+
+
+def peak_memory() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def make_trial(job: dict):
@@ -291,6 +294,12 @@ def epoch_seconds(trainer, images: int) -> float:
 # --- the whole benchmark ---------------------------------------------------------------------------
 
 
+def default_dataset() -> str:
+    from s6lib import data
+
+    return "mnist" if (data.data_dir() / "MNIST" / "raw" / "train-images-idx3-ubyte").exists() else "digits"
+
+
 def jobs(options: argparse.Namespace) -> list[dict]:
     """What to measure, each for a few seconds."""
     base = {"dataset": options.dataset, "batch": BATCH}
@@ -326,9 +335,9 @@ def fused_job(base: dict, network: str, precision: str, replicas: int, processes
     return {**job, **(processes or {}), "mode": mode, "steps": steps, "warm_up": max(2, steps // 5)}
 
 
-def run_job(job: dict) -> dict:
+def run_job(job: dict, script: str = __file__) -> dict:
     """One figure: `processes` copies of the job that start together once all are warm; the slowest sets the speed."""
-    command, pipe = [sys.executable, __file__, "--one", json.dumps(job)], subprocess.PIPE
+    command, pipe = [sys.executable, script, "--one", json.dumps(job)], subprocess.PIPE
     count = job.get("processes", 1)
     copies = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(count)]
     for copy in copies:
@@ -439,10 +448,9 @@ def main() -> None:
         return
     import torch
 
-    from s6lib import data, records
+    from s6lib import records
 
-    have_mnist = (data.data_dir() / "MNIST" / "raw" / "train-images-idx3-ubyte").exists()
-    options.dataset = options.dataset or ("mnist" if have_mnist else "digits")
+    options.dataset = options.dataset or default_dataset()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     chosen = jobs(options)
     print(f"{len(chosen)} figures on {device}, data set {options.dataset}", flush=True)

@@ -20,3 +20,13 @@ def test_bench_runs(tmp_path):
     wanted = {"network", "mode", "device", "replicas", "replica_images_per_second", "ratio_to_dataloader_loop"}
     assert len(rows) == 3
     assert all(wanted <= set(row) for row in rows)
+
+
+@pytest.mark.slow
+def test_ablations_run(tmp_path):
+    # every variant that needs no compiler still finds the parts that it replaces
+    command = [sys.executable, "benchmarks/ablations.py", "--tiny", "--dataset", "digits", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    medians = json.loads((tmp_path / "ablations_regularisers.json").read_text())["medians"]
+    assert len(medians) == 7
+    assert min(medians.values()) > 0

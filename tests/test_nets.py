@@ -38,7 +38,14 @@ def dropout_layers(net: nets.Net) -> list[nets.Dropout]:
 
 @pytest.mark.parametrize(
     ("network", "count"),
-    [("regularisers", 7384), ("normalisers", 9802), ("skeleton", 258_602), ("bn_dropout", 9736), ("gap", 10_224)],
+    [
+        ("regularisers", 7384),
+        ("normalisers", 9802),
+        ("skeleton", 258_602),
+        ("bn_dropout", 9736),
+        ("gap", 10_224),
+        ("speedrun", 29_424),
+    ],
 )
 def test_published_parameter_counts(network, count):
     # As published for one replica, R times as many for R.
@@ -167,7 +174,10 @@ def test_dropout_replaces_every_rate():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"network": "lenet"}, "unknown network 'lenet'; valid: regularisers, normalisers, skeleton, bn_dropout, gap"),
+        (
+            {"network": "lenet"},
+            "unknown network 'lenet'; valid: regularisers, normalisers, skeleton, bn_dropout, gap, speedrun",
+        ),
         ({"normaliser": "group", "groups": 3}, "group norm: groups=3 does not divide channels=8; valid: 1, 2, 4, 8"),
         ({"normaliser": "group", "groups": [2, 2]}, "groups=[2, 2] has 2 entries; regularisers has 4 normalisers"),
     ],

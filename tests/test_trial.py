@@ -146,7 +146,7 @@ def test_build_hands_on_every_option():
 
 
 def test_unknown_protocol():
-    message = "protocol='regularizers' is unknown; valid: regularisers, normalisers, progression"
+    message = "protocol='regularizers' is unknown; valid: regularisers, normalisers, progression, speedrun"
     with pytest.raises(TrialError, match=exactly(message)):
         make_trial("regularizers", "gbn")
 

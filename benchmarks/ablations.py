@@ -1,0 +1,153 @@
+"""What does each optimisation give? One is taken back at a time, all in one interleaved run.
+
+    python benchmarks/ablations.py --network regularisers --replicas 8 --rounds 3
+
+Every figure is one process with one thread, float32 unless said. Writes results/bench/ablations_<network>.json. The
+last variants are what was tried and not kept.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import bench
+
+
+def given_back() -> None:
+    """glibc gives freed memory back to the kernel, as it does by default."""
+    from s6lib import training
+
+    training.keep_freed_memory = lambda: None
+
+
+def default_layout() -> None:
+    """Channels outermost in memory, torch's default."""
+    from s6lib import nets
+
+    nets.channels_last = lambda x: x.contiguous()
+
+
+def torch_dropout() -> None:
+    """torch's own dropout, whose masks replicas share a stream for."""
+    import torch.nn.functional as F
+
+    from s6lib import nets
+
+    nets.Dropout.forward = lambda self, x: F.dropout(x, self.p, self.training)
+    nets.Dropout2d.forward = lambda self, x: F.dropout2d(x, self.p, self.training)
+
+
+def looped_optimiser() -> None:
+    """The optimiser steps parameter by parameter."""
+    import torch
+
+    for kind in (torch.optim.Adam, torch.optim.SGD):
+        kind.__init__ = _not_fused(kind.__init__)
+
+
+def _not_fused(init):
+    return lambda self, *args, fused=None, **kwargs: init(self, *args, foreach=False, **kwargs)
+
+
+def grid_sample() -> None:
+    """Rotation by a sampling grid for every image instead of a table of pixel numbers."""
+    import torch
+    import torch.nn.functional as F
+
+    from s6lib import data
+
+    def augment(self, index, angles, dtype=torch.float32):
+        x = self.dataset.normalise(self.dataset.train_images[index], dtype)  # [N, R, 28, 28]
+        turn = torch.deg2rad((angles.to(dtype) - len(self.table) // 2) * data.ANGLE_STEP).flatten()
+        zero, cos, sin = torch.zeros_like(turn), turn.cos(), turn.sin()
+        matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+        flat = x.flatten(0, 1)[:, None]
+        grid = F.affine_grid(matrix, flat.shape, align_corners=False)
+        return F.grid_sample(flat, grid, mode="nearest", align_corners=False).view_as(x)
+
+    data.Augmenter.__call__ = augment
+
+
+def compiled() -> None:
+    """torch.compile of the layers; dropout's streams break its graph."""
+    import torch
+
+    from s6lib import nets
+
+    torch._dynamo.config.suppress_errors = True
+    nets.Dropout._keep = torch.compiler.disable(nets.Dropout._keep)
+    init = nets.Net.__init__
+
+    def compiling(self, layers, replicas):
+        init(self, layers, replicas)
+        self.layers.forward = torch.compile(self.layers.forward, dynamic=False)
+
+    nets.Net.__init__ = compiling
+
+
+VARIANTS = {
+    "as it is": None,
+    "freed memory given back": given_back,
+    "default memory layout": default_layout,
+    "torch's dropout": torch_dropout,
+    "optimiser not fused": looped_optimiser,
+    "rotation by grid_sample": grid_sample,
+    "bfloat16": None,
+    "bfloat16, compiled": compiled,
+}
+
+
+def job(variant: str, options: argparse.Namespace, dataset: str) -> dict:
+    precision = "bfloat16" if variant.startswith("bfloat16") else "float32"
+    base = {"dataset": dataset, "batch": 32 if options.tiny else bench.BATCH}
+    found = bench.fused_job(base, options.network, precision, options.replicas)
+    return {**found, "mode": variant, "threads": 1, **({"steps": 2, "warm_up": 1} if options.tiny else {})}
+
+
+def measure(one: dict) -> dict:
+    import torch
+
+    torch.set_num_threads(one["threads"])
+    change = VARIANTS[one["mode"]]
+    if change:
+        change()
+    return {**bench.fused_loop(one), "memory_mb": bench.peak_memory()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", default="regularisers", choices=bench.NETWORKS)
+    parser.add_argument("--replicas", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--dataset", default=None, help="mnist where its files are, else digits")
+    parser.add_argument("--out", type=Path, default=bench.OUT)
+    parser.add_argument("--tiny", action="store_true", help="two steps of each that needs no compiler")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(json.loads(options.one))))
+        return
+    from s6lib import records
+
+    dataset = options.dataset or bench.default_dataset()
+    if options.tiny:
+        options.rounds, options.replicas, options.variants = 1, 2, options.variants[:-1]
+    chosen = [job(variant, options, dataset) for variant in options.variants]
+    rounds = [
+        [bench.run_job(one, __file__)["replica_images_per_second"] for one in chosen] for _ in range(options.rounds)
+    ]
+    speeds = {one["mode"]: [found[i] for found in rounds] for i, one in enumerate(chosen)}
+    middle = {mode: statistics.median(values) for mode, values in speeds.items()}
+    for mode, value in middle.items():
+        print(f"{mode:<26}{value:>9,.0f} replica-images/s{value / middle[options.variants[0]]:>7.2f}")
+    result = {"network": options.network, "replicas": options.replicas, "medians": middle, "all": speeds}
+    result |= {"dataset": dataset, "date": time.strftime("%Y-%m-%d"), "provenance": records.provenance()}
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / f"ablations_{options.network}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
