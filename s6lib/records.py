@@ -77,6 +77,12 @@ class Record:
         """The history's last epoch, one row per seed that reached it."""
         return self.history[self.history.epoch == self.trial.epochs].sort_values("seed")
 
+    @property
+    def seconds_per_seed(self) -> float:
+        """Wall time of training and evaluation, divided by the replicas that were trained together."""
+        together = self.provenance.get("replicas_together", len(self.seeds))
+        return self.provenance.get("seconds", float("nan")) / together
+
     def describe(self) -> str:
         """One line: what was recorded, for how many seeds, where."""
         last = self.last()

@@ -18,7 +18,11 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tests" / "reference"
 # float32 on every machine, so that the numbers compared are those of one arithmetic.
 SMOKE = {"dataset": "digits", "seeds": 2, "epochs": 1, "misclassified": 10, "precision": "float32"}
-SMALLER = {"model_progression": {"seeds": 1}, "gn_groups": {"groups": [1, 4, 16]}}
+SMALLER = {
+    "model_progression": {"seeds": 1},
+    "gn_groups": {"groups": [1, 4, 16]},
+    "speedrun": {"published_epochs": 1, "ladder_seeds": 1, "choice_seeds": 1, "held_out": 300},
+}
 CHECK = "nbval-check-output"
 
 

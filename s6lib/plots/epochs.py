@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from s6lib import stats
 from s6lib.plots.shared import (
@@ -124,11 +124,14 @@ def time_and_accuracy(records: Sequence[Record]) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(11.5, 1.5 + 0.5 * max(len(records), 1)), sharey=True)
     if not some(axes[0], records):
         return figure
-    together = [record.provenance.get("replicas_together", len(record.seeds)) for record in records]
-    seconds = [record.provenance["seconds"] / count for record, count in zip(records, together, strict=True)]
-    bars = axes[0].barh(range(len(records)), seconds, height=0.6, color=[look(record.name)[0] for record in records])
-    axes[0].bar_label(bars, [f"{value:.3g} s" for value in seconds], padding=4)
-    axes[0].set(xscale="log", xlim=(min(seconds) / 2, max(seconds) * 3), xlabel="time per seed (s, log scale)")
+    seconds = [record.seconds_per_seed for record in records]
+    for row, (record, value) in enumerate(zip(records, seconds, strict=True)):
+        colour, _, marker = look(record.name)
+        axes[0].plot(value, row, marker, color=colour, ms=9)
+        axes[0].annotate(f"{value:.3g} s", (value, row), (8, 0), textcoords="offset points", va="center")
+    axes[0].set(xscale="log", xlim=(min(seconds) / 2, max(seconds) * 4), xlabel="time per seed (s, log scale)")
+    axes[0].xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    axes[0].xaxis.set_minor_locator(NullLocator())
     axes[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].grid(axis="y", visible=False)
     axes[0].set_title(f"{data_title(records)}\ntraining and evaluation", loc="left")
