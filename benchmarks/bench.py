@@ -216,6 +216,22 @@ def machine_limits() -> dict:
     return found
 
 
+def add_limits(found: list[dict], limits: dict, per_image: dict) -> None:
+    """How near each fused row is to the machine: shares of its measured rates of products and of copies.
+
+    A training step takes three times the forward's multiply-adds (two operations each), and at the least writes and
+    reads every layer's output and its gradient once.
+    """
+    for row in found:
+        if not limits or not row["mode"].startswith("fused"):
+            continue
+        precision = "bfloat16" if "bfloat16" in row["mode"] else "float32"
+        count, speed = per_image[row["network"]], row["replica_images_per_second"]
+        bytes_moved = 4 * count["activation_bytes"] / (2 if precision == "bfloat16" else 1)
+        row["share_of_product_rate"] = speed * 6 * count["multiply_adds"] / 1e9 / limits[f"gflops_{precision}"]
+        row["share_of_copy_rate"] = speed * bytes_moved / 1e9 / limits["copy_gb_per_second"]
+
+
 def best(work, times: int = 5) -> float:
     seconds = []
     for _ in range(times):
@@ -315,7 +331,8 @@ def jobs(options: argparse.Namespace) -> list[dict]:
             found.append({**base, "loop": "dataloader", "network": network, "mode": mode, "workers": workers})
             found[-1] |= {"replicas": 1, "steps": 100, "warm_up": 10}
         for precision in ("float32", "bfloat16"):
-            found += [fused_job(base, network, precision, replicas) for replicas in REPLICAS]
+            all_or_few = FEW if network == "normalisers" else REPLICAS
+            found += [fused_job(base, network, precision, replicas) for replicas in all_or_few]
             found += [fused_job(base, network, precision, replicas, per_core()) for replicas in FEW]
         found += [fused_job({**base, "batch": n}, network, "bfloat16", 8, per_core()) for n in (32, 64, 256, 512)]
     return found
@@ -386,17 +403,26 @@ def rows(chosen: list[dict], rounds: list[list[dict]], device: str) -> list[dict
 
 
 def table(found: list[dict]) -> str:
-    lines = [
-        f"{'network':<14}{'mode':<34}{'batch':>6}{'R':>4}{'replica-images/s':>18}{'ratio':>8}{'MB':>7}  share of a step"
-    ]
-    for row in found:
-        share = ", ".join(f"{name} {value:.0%}" for name, value in (row["share_of_step"] or {}).items())
-        lines.append(
-            f"{row['network']:<14}{row['mode']:<34}{row['batch_size']:>6}{row['replicas']:>4}"
-            f"{row['replica_images_per_second']:>18,.0f}{row['ratio_to_dataloader_loop']:>8.2f}"
-            f"{row['memory_mb']:>7,.0f}  {share}"
-        )
-    return "\n".join(lines)
+    import pandas as pd
+
+    names = {
+        "network": "network",
+        "mode": "mode",
+        "batch_size": "batch",
+        "replicas": "R",
+        "replica_images_per_second": "replica-images/s",
+        "ratio_to_dataloader_loop": "ratio",
+        "memory_mb": "MB",
+        "share_of_product_rate": "of products",
+        "share_of_copy_rate": "of copies",
+        "share_of_step": "share of a step",
+    }
+    frame = pd.DataFrame(found).reindex(columns=list(names)).rename(columns=names)
+    whole = ["replica-images/s", "MB"]
+    frame[whole] = frame[whole].round().astype(int)
+    parts = frame["share of a step"].map(lambda share: share if isinstance(share, dict) else {})
+    frame["share of a step"] = [", ".join(f"{name} {value:.0%}" for name, value in part.items()) for part in parts]
+    return frame.to_string(index=False, float_format="{:.2f}".format, na_rep="")
 
 
 def figure(found: list[dict], path: Path) -> None:
@@ -459,11 +485,14 @@ def main() -> None:
         rounds.append([run_job(job) for job in chosen])
         print(f"round {k + 1} done", flush=True)
     found = rows(chosen, rounds, device)
+    limits = {} if options.tiny else machine_limits()
+    per_image = {network: work_per_image(network) for network in NETWORKS}
+    add_limits(found, limits, per_image)
     print(table(found))
     result = {
         "rows": found,
-        "limits": {} if options.tiny else machine_limits(),
-        "per_image": {network: work_per_image(network) for network in NETWORKS},
+        "limits": limits,
+        "per_image": per_image,
         "around": costs_around(options.tiny),
         "dataset": options.dataset,
         "date": time.strftime("%Y-%m-%d"),
