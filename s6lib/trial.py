@@ -197,7 +197,7 @@ PROTOCOLS: dict[str, dict] = {
     },
     "speedrun": {
         "network": "speedrun",
-        "epochs": 2,
+        "epochs": 3,
         "batch_size": 128,
         "optimiser": "adam",
         "learning_rate": 0.02,
