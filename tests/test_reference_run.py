@@ -1,5 +1,6 @@
 """The committed reference run: whole, and what the README quotes of it."""
 
+import json
 from pathlib import Path
 
 from s6lib import records, stats
@@ -47,3 +48,28 @@ def test_logits_give_the_recorded_accuracy():
     for record in FOUND:
         recomputed = 100 * stats.correct(record).mean(1)
         assert abs(recomputed - stats.last(record, "test_accuracy")).max() <= 0.02
+
+
+def test_readme_quotes_the_benchmark():
+    # the table is that of results/bench/cpu.json, at batch 128
+    rows = json.loads((ROOT / "results" / "bench" / "cpu.json").read_text(encoding="utf-8"))["rows"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = [(mode, 8) for mode in ("fused bfloat16", "fused float32, process per core", "fused float32")]
+    for row in (row for row in rows if row["batch_size"] == 128):
+        if (row["mode"], row["replicas"]) in [*quoted, ("fused float32", 1), ("fused bfloat16, process per core", 8)]:
+            text = f"{row['replica_images_per_second']:,.0f} ({row['ratio_to_dataloader_loop']:.1f}x)"
+            line = next(line for line in readme.splitlines() if line.startswith(f"| `{row['network']}` ("))
+            assert text in line
+
+
+def test_readme_quotes_the_equivalence():
+    # the means, their spread and p of the test that made bfloat16 the default
+    found = json.loads((ROOT / "results" / "bench" / "equivalence_bfloat16.json").read_text(encoding="utf-8"))[
+        "verdict"
+    ]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert min(found[name]["seeds"] for name in ("float32", "bfloat16")) >= 8
+    assert found["p_equivalence"] < 0.05
+    for name in ("float32", "bfloat16"):
+        assert f"{name} {found[name]['mean']:.3f} % (sd {found[name]['sd']:.3f})" in readme
+    assert f"p = {found['p_equivalence']:.3f}" in readme
