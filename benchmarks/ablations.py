@@ -33,10 +33,47 @@ def torch_dropout() -> None:
     """torch's own dropout, whose masks replicas share a stream for."""
     import torch.nn.functional as F
 
-    from s6lib import nets
+    from s6lib import layers
 
-    nets.Dropout.forward = lambda self, x: F.dropout(x, self.p, self.training)
-    nets.Dropout2d.forward = lambda self, x: F.dropout2d(x, self.p, self.training)
+    without_gain()
+    layers.Dropout.forward = lambda self, x: F.dropout(x, self.p, self.training)
+    layers.Dropout2d.forward = lambda self, x: F.dropout2d(x, self.p, self.training)
+
+
+def without_gain() -> None:
+    """Convolutions leave dropout's factor alone."""
+    from s6lib import layers
+
+    init = layers.Conv2d.__init__
+    layers.Conv2d.__init__ = lambda self, *shape, gain=1.0, **options: init(self, *shape, **options)
+
+
+def scaled_activations() -> None:
+    """Dropout multiplies the activations by its factor, and not the next weights."""
+    from s6lib import layers
+
+    without_gain()
+    forward = layers.Dropout.forward
+    layers.Dropout.forward = lambda self, x: forward(self, x) * self.scale
+
+
+def backward_kernel() -> None:
+    """Gradients for activations from oneDNN's backward kernel instead of its forward one."""
+    import torch.nn.functional as F
+
+    from s6lib import layers
+
+    def convolution(x, weight, bias, padding, groups):
+        return F.conv2d(x, weight, bias, padding=padding, groups=groups)
+
+    layers._Convolution.apply = convolution
+
+
+def one_by_one() -> None:
+    """The first convolution takes every replica's image by itself."""
+    from s6lib import layers
+
+    layers.block_diagonal = lambda weight, groups: (weight, groups)
 
 
 def looped_optimiser() -> None:
@@ -74,10 +111,10 @@ def compiled() -> None:
     """torch.compile of the layers; dropout's streams break its graph."""
     import torch
 
-    from s6lib import nets
+    from s6lib import layers, nets
 
     torch._dynamo.config.suppress_errors = True
-    nets.Dropout._keep = torch.compiler.disable(nets.Dropout._keep)
+    layers.Dropout._keep = torch.compiler.disable(layers.Dropout._keep)
     init = nets.Net.__init__
 
     def compiling(self, layers, replicas):
@@ -92,9 +129,13 @@ VARIANTS = {
     "freed memory given back": given_back,
     "default memory layout": default_layout,
     "torch's dropout": torch_dropout,
+    "dropout's factor on activations": scaled_activations,
+    "gradients by the backward kernel": backward_kernel,
     "optimiser not fused": looped_optimiser,
     "rotation by grid_sample": grid_sample,
     "bfloat16": None,
+    "bfloat16, first images one by one": one_by_one,
+    "bfloat16, gradients by the backward kernel": backward_kernel,
     "bfloat16, compiled": compiled,
 }
 
@@ -142,7 +183,7 @@ def main() -> None:
     speeds = {one["mode"]: [found[i] for found in rounds] for i, one in enumerate(chosen)}
     middle = {mode: statistics.median(values) for mode, values in speeds.items()}
     for mode, value in middle.items():
-        print(f"{mode:<26}{value:>9,.0f} replica-images/s{value / middle[options.variants[0]]:>7.2f}")
+        print(f"{mode:<44}{value:>9,.0f} replica-images/s{value / middle[options.variants[0]]:>7.2f}")
     result = {"network": options.network, "replicas": options.replicas, "medians": middle, "all": speeds}
     result |= {"dataset": dataset, "date": time.strftime("%Y-%m-%d"), "provenance": records.provenance()}
     options.out.mkdir(parents=True, exist_ok=True)

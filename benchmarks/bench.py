@@ -93,13 +93,24 @@ def dataloader_loop(job: dict) -> dict:
 
 
 def plain(net):
-    """One replica's network as the studies wrote it: torch's own dropout layers and memory layout."""
+    """One replica's network as the studies wrote it: torch's own layers and memory layout."""
     from torch import nn
 
     from s6lib import nets
 
-    own = {nets.Dropout: nn.Dropout, nets.Dropout2d: nn.Dropout2d}
-    return nn.Sequential(*[own[type(layer)](layer.p) if type(layer) in own else layer for layer in net.layers])
+    def convolution(layer: nets.Conv2d) -> nn.Conv2d:
+        shape = (layer.in_channels, layer.out_channels, layer.kernel_size)
+        own = nn.Conv2d(*shape, padding=layer.padding, bias=layer.bias is not None)
+        own.load_state_dict(layer.state_dict())
+        return own
+
+    own = {
+        nets.Conv2d: convolution,
+        nets.Dropout: lambda layer: nn.Dropout(layer.p),
+        nets.Dropout2d: lambda layer: nn.Dropout2d(layer.p),
+        nn.ReLU: lambda _: nn.ReLU(),
+    }
+    return nn.Sequential(*[own.get(type(layer), lambda layer: layer)(layer) for layer in net.layers])
 
 
 class PilDigits:

@@ -16,70 +16,8 @@ import torchsummary
 from torch import Tensor, nn
 
 from s6lib import streams
+from s6lib.layers import Conv2d, Dropout, Dropout2d
 from s6lib.norms import WEIGHT_STANDARDISED, Site, StandardisedConv2d, divisors, make_norm
-
-
-class Dropout(nn.Module):
-    """Zeroes elements with probability p (rounded to 1/65536) and scales the rest by 1/(1 - p), in training.
-
-    With a `source` attached (see `attach_dropout`) each replica's mask comes from its own stream, in the order
-    (n, h, w, c); without one, from torch's global generator.
-    """
-
-    per_channel = False
-
-    def __init__(self, p: float, replicas: int = 1):
-        super().__init__()
-        self.p, self.replicas = p, replicas
-        self.source: streams.BitStream | None = None
-
-    def extra_repr(self) -> str:
-        return f"p={self.p:g}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return x
-        return _Masked.apply(x, self._keep(x), 1 / (1 - round(self.p * 65536) / 65536))
-
-    def _keep(self, x: Tensor) -> Tensor:
-        """1 where an element stays, 0 where it goes, of x's type and shape, or [N, R*C, 1, 1]."""
-        n, c, h, w = x.shape
-        h, w = (1, 1) if self.per_channel else (h, w)
-        if self.source is None:
-            bits = torch.randint(-32768, 32768, (n, h, w, c), dtype=torch.int16, device=x.device)
-        else:
-            bits = self._own_bits(n * h * w, c // self.replicas).view(n, h, w, c)
-        # Compared into int16, in place: on a CPU nine times as fast as a comparison that makes bools.
-        keep = torch.ge(bits, round(self.p * 65536) - 32768, out=bits)
-        return keep.to(x.dtype).permute(0, 3, 1, 2)  # [N, R*C, H, W], channels last
-
-    def _own_bits(self, places: int, channels: int) -> Tensor:
-        """int16 [places, R * channels], each replica's from its own stream; 4 values to a 64-bit word."""
-        words = -(-channels // 4)
-        block = self.source.take(places * words).view(self.replicas, places, words)
-        values = block.transpose(0, 1).clone(memory_format=torch.contiguous_format).view(torch.int16)
-        return values[..., :channels].reshape(places, -1)  # [places, R, 4 * words] -> [places, R * channels]
-
-
-class Dropout2d(Dropout):
-    """Dropout of whole channels: one draw per image and channel."""
-
-    per_channel = True
-
-
-class _Masked(torch.autograd.Function):
-    """x * keep * scale. The scale is applied by itself, since 1 / (1 - p) has no exact bfloat16."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, keep: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(keep)
-        ctx.scale = scale
-        return torch.mul(x, keep).mul_(scale)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        (keep,) = ctx.saved_tensors
-        return torch.mul(grad, keep).mul_(ctx.scale), None, None
 
 
 class Net(nn.Module):
@@ -110,21 +48,23 @@ class Stack:
 
     def __init__(self, normaliser: str, replicas: int, groups: int | Sequence[int], dropout: float | None, **options):
         self.layers: list[nn.Module] = []
-        self.channels, self.size, self.norms = 1, 28, 0
+        self.channels, self.size, self.norms, self.gain = 1, 28, 0, 1.0
         self.normaliser, self.replicas, self.groups, self.rate = normaliser, replicas, groups, dropout
         self.options = options
 
     def conv(self, channels: int, kernel: int = 3, padding: int = 0, bias: bool = False) -> "Stack":
         shape = (self.replicas * self.channels, self.replicas * channels, kernel)
-        self.layers.append(nn.Conv2d(*shape, padding=padding, bias=bias, groups=self.replicas))
-        self.channels, self.size = channels, self.size + 2 * padding - kernel + 1
+        self.layers.append(Conv2d(*shape, padding=padding, bias=bias, groups=self.replicas, gain=self.gain))
+        self.channels, self.size, self.gain = channels, self.size + 2 * padding - kernel + 1, 1.0
         return self
 
     def relu(self) -> "Stack":
-        self.layers.append(nn.ReLU())
+        self.layers.append(nn.ReLU(inplace=True))  # nobody else wants the convolution's output
         return self
 
     def norm(self) -> "Stack":
+        if self.gain != 1:
+            raise ValueError("a normaliser after dropout, before a convolution, would see it unscaled; swap the two")
         groups = self.groups if isinstance(self.groups, int) else self.groups[self.norms % len(self.groups)]
         site = Site(self.channels, self.size, self.size, self.replicas, groups, **self.options)
         layer = make_norm(self.normaliser, site)
@@ -139,11 +79,13 @@ class Stack:
         place = max(k for k, layer in enumerate(self.layers) if isinstance(layer, nn.Conv2d))
         plain = self.layers[place]
         shape = (plain.in_channels, plain.out_channels, plain.kernel_size)
-        options = {"padding": plain.padding, "bias": plain.bias is not None, "groups": plain.groups}
+        options = {"padding": plain.padding, "bias": plain.bias is not None, "groups": plain.groups, "gain": plain.gain}
         self.layers[place] = StandardisedConv2d(*shape, **options)
 
     def dropout(self, p: float, kind: type[Dropout] = Dropout) -> "Stack":
-        self.layers.append(kind(p if self.rate is None else self.rate, self.replicas))
+        layer = kind(p if self.rate is None else self.rate, self.replicas)
+        self.layers.append(layer)
+        self.gain *= layer.scale  # paid by the next convolution
         return self
 
     def max_pool(self) -> "Stack":
@@ -266,6 +208,8 @@ def build(
     NETWORKS[network](stack)
     if not isinstance(groups, int) and len(groups) != stack.norms:
         raise ValueError(f"groups={list(groups)} has {len(groups)} entries; {network} has {stack.norms} normalisers")
+    if stack.gain != 1:
+        raise ValueError("dropout after the last convolution stays unscaled; put it before")
     return Net(stack.layers, replicas)
 
 

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s6lib.layers import Conv2d
+
 EPS = 1e-5  # torch's own default for all its norms
 MOMENTUM = 0.1  # weight of the newest batch in running statistics, likewise
 
@@ -185,7 +187,7 @@ class BatchRenorm(nn.Module):
         return r, d
 
 
-class StandardisedConv2d(nn.Conv2d):
+class StandardisedConv2d(Conv2d):
     """Convolution whose every filter has mean 0 and variance 1 before use: w <- (w - mean(w)) / sd(w).
 
     Averages over (c_in, kh, kw), per filter, so replicas stay apart. Qiao et al. 2019, arXiv 1903.10520; used

@@ -35,7 +35,7 @@ HISTORY = ("seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "te
 WEIGHT_NORMS = ("seed", "epoch", "sum_abs", "sum_squares")
 FILES = ("history.csv", "weight_norms.csv", "predictions.npz", "weights.safetensors")
 # What a training's numbers depend on; a change elsewhere leaves old records fresh.
-TRAINING_SOURCE = ("streams", "norms", "nets", "data", "trial", "penalties", "training")
+TRAINING_SOURCE = ("streams", "layers", "norms", "nets", "data", "trial", "penalties", "training")
 
 
 class RecordError(Exception):

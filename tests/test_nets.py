@@ -151,7 +151,7 @@ def test_convolution_before_a_shift_has_the_published_bias(network):
 def test_group_ws_standardises_the_convolutions_before_norms():
     # The last has no norm after it that would let its filters' scale be free.
     convolutions = [type(layer) for layer in small("group_ws").layers if _is_conv(layer)]
-    assert convolutions == [StandardisedConv2d] * 4 + [torch.nn.Conv2d]
+    assert convolutions == [StandardisedConv2d] * 4 + [nets.Conv2d]
 
 
 def test_table_says_what_it_leaves_out():
@@ -307,87 +307,63 @@ def test_initial_bounds_are_torch_s_own():
             torch.testing.assert_close(mine.weight.abs().max(), default.weight.abs().max(), rtol=0.01, atol=0)
 
 
-# --- dropout ---
-
-
-def streams_of(*seeds: int, epoch: int = 0) -> streams.BitStream:
-    return streams.BitStream([streams.generator(seed, "dropout", epoch) for seed in seeds])
-
-
-@pytest.mark.parametrize("kind", [nets.Dropout, nets.Dropout2d])
-def test_dropout_is_identity_at_zero_and_in_evaluation(kind):
-    x = torch.randn(3, 4, 5, 5)
-    assert torch.equal(kind(0.0)(x), x)
-    assert torch.equal(kind(0.5).eval()(x), x)
-
-
-@pytest.mark.parametrize("own_streams", [False, True])
-@pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
-def test_dropout_keeps_and_scales(p, own_streams):
-    # A share 1 - p stays (4 standard deviations of 160,000 throws), scaled by 1/(1 - p), so that the mean stays.
-    layer = nets.Dropout(p, replicas=2)
-    layer.source = streams_of(0, 1) if own_streams else None
-    y = layer(torch.ones(40, 10, 20, 20, dtype=torch.float64))
-    keep = round(65536 * (1 - p)) / 65536
-    tolerance = 4 * math.sqrt(p * (1 - p) / y.numel())
-    assert abs((y != 0).double().mean() - (1 - p)) < tolerance
-    torch.testing.assert_close(y[y != 0], torch.full_like(y[y != 0], 1 / keep), rtol=1e-12, atol=0)
-    assert abs(y.mean() - 1) < tolerance / keep
-
-
-def test_dropout_gradient_is_its_mask():
-    # The gradient passes where the value passed, with the same scale.
-    x = torch.randn(4, 3, 6, 6, dtype=torch.float64, requires_grad=True)
-    y = nets.Dropout(0.3)(x)
-    y.sum().backward()
-    torch.testing.assert_close(x.grad, (y / x).detach(), rtol=1e-12, atol=1e-12)
-
-
-def test_dropout_leaves_its_input_alone():
-    x = torch.randn(4, 3, 6, 6)
-    before = x.clone()
-    nets.Dropout(0.5)(x)
-    assert torch.equal(x, before)
-
-
-@pytest.mark.parametrize("own_streams", [False, True])
-def test_dropout2d_drops_whole_channels(own_streams):
-    # A channel of an image stays or goes as one, and both happen.
-    layer = nets.Dropout2d(0.5, replicas=2)
-    layer.source = streams_of(0, 1) if own_streams else None
-    y = layer(torch.ones(8, 6, 5, 5))
-    kept = (y != 0).flatten(2).double().mean(2)  # share of each channel that stayed
-    assert set(kept.unique().tolist()) == {0.0, 1.0}
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4, 10])  # four values to a word: some words are not used up
-@pytest.mark.parametrize("kind", [nets.Dropout, nets.Dropout2d])
-def test_dropout_masks_follow_the_seed_alone(kind, channels, monkeypatch):
-    # Replica of seed 5 gets the mask that the plain network of seed 5 gets, step after step, across refills.
-    monkeypatch.setitem(streams.WORDS, "cpu", 200)
-    fused, plain = kind(0.5, replicas=3), kind(0.5)
-    fused.source, plain.source = streams_of(2, 5, 7), streams_of(5)
-    for height in (6, 3, 9):
-        x = torch.ones(4, 3 * channels, height, height)
-        mine = fused(x)[:, channels : 2 * channels]
-        assert torch.equal(mine, plain(x[:, :channels]))
-
-
-def test_dropout_masks_differ():
-    # Other seeds, other epochs and the next step have other masks.
-    def mask(source: streams.BitStream) -> torch.Tensor:
-        layer = nets.Dropout(0.5)
-        layer.source = source
-        return layer(torch.ones(2, 4, 8, 8))
-
-    source = streams_of(0)
-    masks = [mask(source), mask(source), mask(streams_of(1)), mask(streams_of(0, epoch=1))]
-    assert all(not torch.equal(a, b) for i, a in enumerate(masks) for b in masks[:i])
+# --- dropout and its factor ---
 
 
 def test_attach_dropout_reaches_every_layer():
-    net, source = small(), streams_of(0)
+    net, source = small(), streams.BitStream([streams.generator(0, "dropout")])
     nets.attach_dropout(net, source)
     assert all(layer.source is source for layer in dropout_layers(net))
     nets.attach_dropout(net, None)
     assert all(layer.source is None for layer in dropout_layers(net))
+
+
+@pytest.mark.parametrize("normaliser", ["batch", "group_ws"])
+@pytest.mark.parametrize("network", nets.NETWORKS)
+def test_every_dropout_is_paid_for_by_the_next_convolution(network, normaliser):
+    # Between a dropout and the convolution that carries its factor stand only layers that pass a factor on.
+    owed = 1.0
+    for layer in nets.build(network, normaliser, dropout=0.25).layers:
+        if isinstance(layer, nets.Dropout):
+            owed *= 1 / (1 - 0.25)
+        elif _is_conv(layer):
+            assert layer.gain == pytest.approx(owed)
+            owed = 1.0
+        else:
+            assert owed == 1 or isinstance(layer, torch.nn.MaxPool2d | torch.nn.AvgPool2d)
+    assert owed == 1
+
+
+def test_training_computes_what_torch_s_layers_compute():
+    # The same masks, weights and images through torch's own convolutions and scaled dropout: logits and gradients.
+    net = nets.initialise(small(), [3]).double().train()
+    x = torch.randn(4, 1, 28, 28, dtype=torch.float64)
+    torch.manual_seed(1)
+    net(x).square().sum().backward()
+    torch.manual_seed(1)
+    y, weights = x, []
+    for layer in copy.deepcopy(net).layers:
+        if _is_conv(layer):
+            weights.append(layer.weight.detach().requires_grad_())
+            y = torch.nn.functional.conv2d(y, weights[-1])
+        elif isinstance(layer, nets.Dropout):
+            y = layer(y) / (1 - round(layer.p * 65536) / 65536)
+        else:
+            y = layer(y)
+    y.square().sum().backward()
+    ours = [layer.weight.grad for layer in net.layers if _is_conv(layer)]
+    for mine, theirs in zip(ours, weights, strict=True):
+        torch.testing.assert_close(mine, theirs.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        (lambda net: net.conv(4).dropout(0.1).norm().conv(10), "a normaliser after dropout, before a convolution"),
+        (lambda net: net.conv(10).dropout(0.1).avg_pool(26), "dropout after the last convolution"),
+    ],
+)
+def test_dropout_that_nothing_pays_for_is_refused(layers, words, monkeypatch):
+    monkeypatch.setitem(nets.NETWORKS, "own", layers)
+    with pytest.raises(ValueError, match=words):
+        nets.build("own", "batch")
