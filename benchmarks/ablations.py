@@ -107,6 +107,23 @@ def grid_sample() -> None:
     data.Augmenter.__call__ = augment
 
 
+def unfolded() -> None:
+    """Convolution as copies of every window and one batched matrix product over replicas."""
+    import torch.nn.functional as F
+
+    from s6lib import layers
+
+    def convolution(x, weight, bias, padding, groups):
+        h, w = x.shape[2:]
+        size = weight.shape[-1]
+        windows = F.unfold(x, size, padding=padding).unflatten(1, (groups, -1))  # [N, R, C_in * k * k, places]
+        y = (weight.flatten(1).unflatten(0, (groups, -1)) @ windows).flatten(1, 2)  # [N, R * C_out, places]
+        y = y.unflatten(-1, (h + 2 * padding[0] - size + 1, w + 2 * padding[1] - size + 1))
+        return y if bias is None else y + bias[:, None, None]
+
+    layers._Convolution.apply = convolution
+
+
 def compiled() -> None:
     """torch.compile of the layers; dropout's streams break its graph."""
     import torch
@@ -132,10 +149,12 @@ VARIANTS = {
     "dropout's factor on activations": scaled_activations,
     "gradients by the backward kernel": backward_kernel,
     "optimiser not fused": looped_optimiser,
+    "convolution by unfolding": unfolded,
     "rotation by grid_sample": grid_sample,
     "bfloat16": None,
     "bfloat16, first images one by one": one_by_one,
     "bfloat16, gradients by the backward kernel": backward_kernel,
+    "bfloat16, convolution by unfolding": unfolded,
     "bfloat16, compiled": compiled,
 }
 
