@@ -20,9 +20,13 @@ class Conv2d(nn.Conv2d):
     = conv(x, g * w), and weights are few where activations are many.
     """
 
-    def __init__(self, *shape: int, gain: float = 1.0, **options):
+    def __init__(self, *shape, gain: float = 1.0, **options):
         super().__init__(*shape, **options)
         self.gain = gain
+        ordinary = self.stride == self.dilation == (1, 1) and self.padding_mode == "zeros"
+        ordinary = ordinary and not isinstance(self.padding, str)
+        # The gradient as a convolution needs k - 1 - padding >= 0.
+        self.turnable = ordinary and all(p < k for p, k in zip(self.padding, self.kernel_size, strict=True))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", gain={self.gain:.4g}" if self.gain != 1 else "")
@@ -30,7 +34,7 @@ class Conv2d(nn.Conv2d):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.training and self.gain != 1:
             weight = weight * self.gain
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or not self.turnable:
             return super()._conv_forward(x, weight, bias)
         if torch.is_autocast_enabled("cpu"):
             kind = torch.get_autocast_dtype("cpu")

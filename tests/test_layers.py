@@ -18,7 +18,7 @@ def both(conv: Conv2d, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.
     for own in (True, False):
         image = x.clone().requires_grad_()
         conv.zero_grad()
-        options = {"padding": conv.padding, "groups": conv.groups}
+        options = {"padding": conv.padding, "groups": conv.groups, "stride": conv.stride, "dilation": conv.dilation}
         y = conv(image) if own else F.conv2d(image, conv.gain * conv.weight, conv.bias, **options)
         (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
         found.append([y.detach(), image.grad, *[parameter.grad.clone() for parameter in conv.parameters()]])
@@ -34,6 +34,17 @@ def test_convolution_is_torch_s(replicas, channels, kernel, padding, gain, bias)
     options = {"groups": replicas, "padding": padding, "bias": bias}
     conv = Conv2d(replicas * channels, replicas * 2, kernel, gain=gain, **options).double()
     x = torch.randn(3, replicas * channels, 7, 6, dtype=torch.float64)
+    for mine, theirs in zip(*both(conv, x), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
+
+
+OTHERS = [{"stride": 2}, {"dilation": 2}, {"padding": 3}, {"padding": "same"}, {"padding": "valid"}]
+
+
+@pytest.mark.parametrize("option", OTHERS)
+def test_other_convolutions_go_the_ordinary_way(option):
+    torch.manual_seed(0)
+    conv, x = Conv2d(2, 4, 3, groups=2, gain=1.25, **option).double(), torch.randn(2, 2, 7, 7, dtype=torch.float64)
     for mine, theirs in zip(*both(conv, x), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
 
