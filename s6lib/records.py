@@ -49,11 +49,11 @@ class Record:
     trial: "Trial"
     dataset: dict
     seeds: list[int]
-    history: pd.DataFrame
-    weight_norms: pd.DataFrame
-    logits: np.ndarray
-    labels: np.ndarray
-    weights: dict[str, np.ndarray]
+    history: pd.DataFrame = field(repr=False)
+    weight_norms: pd.DataFrame = field(repr=False)
+    logits: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    weights: dict[str, np.ndarray] = field(repr=False)
     provenance: dict
     diverged: list[dict] = field(default_factory=list)
     path: Path | None = None

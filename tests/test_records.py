@@ -57,6 +57,15 @@ def saved(tmp_path) -> Path:
 # --- saving and loading ---
 
 
+def test_looking_at_a_record_shows_what_it_is_of_and_no_arrays():
+    # A notebook that ends a cell with a record is not to get pages of weights.
+    text = repr(record_of(3, 5))
+    assert "name='gbn'" in text
+    assert "seeds=[3, 5]" in text
+    assert "array(" not in text
+    assert len(text) < 1000
+
+
 def test_round_trip(saved):
     # What comes back is what went in, types included.
     assert_equal(records.load(saved), record_of(0, 3))
