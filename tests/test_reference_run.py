@@ -3,10 +3,17 @@
 import json
 from pathlib import Path
 
-from s6lib import records, stats
+import pytest
+
+from s6lib import claims, records, stats
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 FOUND, LEFT_OUT = records.find(ROOT / "results" / "reference")
+
+
+def measured(name: str):
+    return json.loads((ROOT / "results" / "bench" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def test_reference_records_are_whole():
@@ -22,29 +29,41 @@ def test_reference_records_are_at_the_published_budget():
         assert record.dataset["name"] == "mnist"
 
 
-def test_readme_quotes_the_reference():
-    # mean, interval and range of ghost norm's last epoch, to two decimals
-    (gbn,) = [record for record in FOUND if record.name == "gbn"]
-    values = stats.last(gbn, "test_accuracy")
-    mean = stats.mean_interval(values)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"{mean.mean:.2f} % (sd {mean.sd:.2f}, 95 % interval {mean.low:.2f} to {mean.high:.2f})" in readme
-    assert f"seeds from {values.min():.2f} to {values.max():.2f} %" in readme
+def test_reference_arms_are_alike():
+    # one study, the same seeds, enough of them for a verdict, one precision, one state of the training code
+    assert {record.trial.protocol for record in FOUND} == {"regularisers"}
+    assert len(FOUND) == 8
+    assert {tuple(record.seeds) for record in FOUND} == {tuple(range(claims.ENOUGH_SEEDS))}
+    assert len({(record.provenance["precision"], record.provenance["source"]) for record in FOUND}) == 1
+    assert not any(record.diverged for record in FOUND)
+
+
+@pytest.mark.parametrize("record", FOUND, ids=lambda record: record.name)
+def test_readme_quotes_the_reference(record):
+    # mean, spread and interval of the arm's last epoch, to two decimals
+    mean = stats.mean_interval(stats.last(record, "test_accuracy"))
+    (line,) = [line for line in README.splitlines() if line.startswith(f"| `{record.name}` |")]
+    assert f"| {mean.mean:.2f} | {mean.sd:.2f} | {mean.low:.2f} to {mean.high:.2f} |" in line
+
+
+def test_readme_quotes_the_verdicts():
+    table = claims.verdicts(FOUND)
+    for row in table[table.study == "regularisers"].itertuples():
+        assert f"| {row.claim} | {row.sentence} | {row.verdict} |" in README
 
 
 def test_readme_quotes_the_speedrun():
     # the mean, its interval and the seconds, of at least twenty seeds none of which diverged
-    ladder = json.loads((ROOT / "results" / "bench" / "speedrun.json").read_text(encoding="utf-8"))
+    ladder = measured("speedrun")
     rungs = {rung["trial"]["name"]: rung for rung in ladder}
     rung = rungs["speedrun"]
     mean = stats.mean_interval(rung["test_accuracy"])
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(rung["seeds"]) == mean.n >= 20
     assert not rung["diverged"]
     assert mean.mean >= 99.4
-    assert f"{mean.mean:.3f} % (sd {mean.sd:.3f}, 95 % interval {mean.low:.3f} to {mean.high:.3f})" in readme
-    assert f"in {rung['seconds_per_seed']:.1f} seconds per seed" in readme
-    assert f"{rungs['two_epochs']['mean']:.3f} %" in readme
+    assert f"{mean.mean:.3f} % (sd {mean.sd:.3f}, 95 % interval {mean.low:.3f} to {mean.high:.3f})" in README
+    assert f"in {rung['seconds_per_seed']:.1f} seconds per seed" in README
+    assert f"{rungs['two_epochs']['mean']:.3f} %" in README
 
 
 def test_logits_give_the_recorded_accuracy():
@@ -56,24 +75,30 @@ def test_logits_give_the_recorded_accuracy():
 
 def test_readme_quotes_the_benchmark():
     # the table is that of results/bench/cpu.json, at batch 128
-    rows = json.loads((ROOT / "results" / "bench" / "cpu.json").read_text(encoding="utf-8"))["rows"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = measured("cpu")["rows"]
     quoted = [(mode, 8) for mode in ("fused bfloat16", "fused float32, process per core", "fused float32")]
     for row in (row for row in rows if row["batch_size"] == 128):
         if (row["mode"], row["replicas"]) in [*quoted, ("fused float32", 1), ("fused bfloat16, process per core", 8)]:
             text = f"{row['replica_images_per_second']:,.0f} ({row['ratio_to_dataloader_loop']:.1f}x)"
-            line = next(line for line in readme.splitlines() if line.startswith(f"| `{row['network']}` ("))
+            line = next(line for line in README.splitlines() if line.startswith(f"| `{row['network']}` ("))
             assert text in line
 
 
 def test_readme_quotes_the_equivalence():
     # the means, their spread and p of the test that made bfloat16 the default
-    found = json.loads((ROOT / "results" / "bench" / "equivalence_bfloat16.json").read_text(encoding="utf-8"))[
-        "verdict"
-    ]
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    found = measured("equivalence_bfloat16")["verdict"]
+    readme = " ".join(README.split())
     assert min(found[name]["seeds"] for name in ("float32", "bfloat16")) >= 8
     assert found["p_equivalence"] < 0.05
     for name in ("float32", "bfloat16"):
         assert f"{name} {found[name]['mean']:.3f} % (sd {found[name]['sd']:.3f})" in readme
-    assert f"p = {found['p_equivalence']:.3f}" in readme
+    assert f"p = {found['p_equivalence']:.3f}" in README
+
+
+def test_readme_quotes_the_ablations():
+    # what a step costs when an optimisation is taken back, relative to the form of the same precision
+    medians = measured("ablations_regularisers")["medians"]
+    for variant, speed in medians.items():
+        base = medians["bfloat16" if variant.startswith("bfloat16,") else "as it is"]
+        if variant not in ("as it is", "bfloat16"):
+            assert f"| {variant} | {base / speed:.2f} |" in README
