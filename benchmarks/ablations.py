@@ -57,18 +57,6 @@ def scaled_activations() -> None:
     layers.Dropout.forward = lambda self, x: forward(self, x) * self.scale
 
 
-def backward_kernel() -> None:
-    """Gradients for activations from oneDNN's backward kernel instead of its forward one."""
-    import torch.nn.functional as F
-
-    from s6lib import layers
-
-    def convolution(x, weight, bias, padding, groups):
-        return F.conv2d(x, weight, bias, padding=padding, groups=groups)
-
-    layers._Convolution.apply = convolution
-
-
 def one_by_one() -> None:
     """The first convolution takes every replica's image by itself."""
     from s6lib import layers
@@ -113,15 +101,16 @@ def unfolded() -> None:
 
     from s6lib import layers
 
-    def convolution(x, weight, bias, padding, groups):
+    def convolution(self, x, weight, bias):
         h, w = x.shape[2:]
-        size = weight.shape[-1]
+        size, padding, groups = self.kernel_size[0], self.padding, self.groups
+        weight = weight * (self.gain if self.training else 1)
         windows = F.unfold(x, size, padding=padding).unflatten(1, (groups, -1))  # [N, R, C_in * k * k, places]
         y = (weight.flatten(1).unflatten(0, (groups, -1)) @ windows).flatten(1, 2)  # [N, R * C_out, places]
         y = y.unflatten(-1, (h + 2 * padding[0] - size + 1, w + 2 * padding[1] - size + 1))
         return y if bias is None else y + bias[:, None, None]
 
-    layers._Convolution.apply = convolution
+    layers.Conv2d._conv_forward = convolution
 
 
 def compiled() -> None:
@@ -147,13 +136,11 @@ VARIANTS = {
     "default memory layout": default_layout,
     "torch's dropout": torch_dropout,
     "dropout's factor on activations": scaled_activations,
-    "gradients by the backward kernel": backward_kernel,
     "optimiser not fused": looped_optimiser,
     "convolution by unfolding": unfolded,
     "rotation by grid_sample": grid_sample,
     "bfloat16": None,
     "bfloat16, first images one by one": one_by_one,
-    "bfloat16, gradients by the backward kernel": backward_kernel,
     "bfloat16, convolution by unfolding": unfolded,
     "bfloat16, compiled": compiled,
 }

@@ -23,10 +23,6 @@ class Conv2d(nn.Conv2d):
     def __init__(self, *shape, gain: float = 1.0, **options):
         super().__init__(*shape, **options)
         self.gain = gain
-        ordinary = self.stride == self.dilation == (1, 1) and self.padding_mode == "zeros"
-        ordinary = ordinary and not isinstance(self.padding, str)
-        # The gradient as a convolution needs k - 1 - padding >= 0.
-        self.turnable = ordinary and all(p < k for p, k in zip(self.padding, self.kernel_size, strict=True))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", gain={self.gain:.4g}" if self.gain != 1 else "")
@@ -34,15 +30,11 @@ class Conv2d(nn.Conv2d):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.training and self.gain != 1:
             weight = weight * self.gain
-        if x.device.type != "cpu" or not self.turnable:
-            return super()._conv_forward(x, weight, bias)
-        if torch.is_autocast_enabled("cpu"):
-            kind = torch.get_autocast_dtype("cpu")
-            x, weight, bias = x.to(kind), weight.to(kind), bias if bias is None else bias.to(kind)
-        groups = self.groups
-        if weight.shape[1] == 1 and weight.dtype == torch.bfloat16:
-            weight, groups = block_diagonal(weight, groups)
-        return _Convolution.apply(x, weight, bias, self.padding, groups)
+        first = weight.shape[1] == 1 and self.groups > 1 and self.padding_mode == "zeros"
+        if first and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            weight, groups = block_diagonal(weight, self.groups)
+            return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
+        return super()._conv_forward(x, weight, bias)
 
 
 def block_diagonal(weight: Tensor, groups: int, most: int = 4) -> tuple[Tensor, int]:
@@ -54,36 +46,6 @@ def block_diagonal(weight: Tensor, groups: int, most: int = 4) -> tuple[Tensor, 
     block = max(b for b in range(1, most + 1) if groups % b == 0)
     places = torch.eye(block, dtype=weight.dtype).repeat_interleave(len(weight) // groups, 0)
     return weight * places.repeat(groups // block, 1)[:, :, None, None], groups // block
-
-
-class _Convolution(torch.autograd.Function):
-    """Convolution with step 1 whose gradient for x is itself a convolution, with the filters turned by 180 degrees:
-    on CPUs oneDNN's forward kernel is up to a third faster than its backward one."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int], groups: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.padding, ctx.groups, ctx.bias = padding, groups, bias is not None
-        return F.conv2d(x, weight, bias, padding=padding, groups=groups)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        to_x, (rows, columns) = ctx.needs_input_grad[0], weight.shape[2:]
-        turn = to_x and rows > 1  # a single number has nothing to turn, and its backward kernel is the faster one
-        shape = ([1, 1], ctx.padding, [1, 1], False, [0, 0], ctx.groups)
-        wanted = [to_x and not turn, True, ctx.bias]
-        sizes = [len(weight)] if ctx.bias else None
-        x_grad, *others = torch.ops.aten.convolution_backward(grad, x, weight, sizes, *shape, wanted)
-        if turn:
-            padding = (rows - 1 - ctx.padding[0], columns - 1 - ctx.padding[1])
-            x_grad = F.conv2d(grad, turned(weight, ctx.groups), padding=padding, groups=ctx.groups)
-        return x_grad, *others, None, None
-
-
-def turned(weight: Tensor, groups: int) -> Tensor:
-    """Filters [G*C_out, C_in, h, w] turned by 180 degrees, inputs and outputs changed over: [G*C_in, C_out, h, w]."""
-    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1)
 
 
 class Dropout(nn.Module):

@@ -42,7 +42,7 @@ OTHERS = [{"stride": 2}, {"dilation": 2}, {"padding": 3}, {"padding": "same"}, {
 
 
 @pytest.mark.parametrize("option", OTHERS)
-def test_other_convolutions_go_the_ordinary_way(option):
+def test_gain_goes_with_every_kind_of_convolution(option):
     torch.manual_seed(0)
     conv, x = Conv2d(2, 4, 3, groups=2, gain=1.25, **option).double(), torch.randn(2, 2, 7, 7, dtype=torch.float64)
     for mine, theirs in zip(*both(conv, x), strict=True):
