@@ -78,8 +78,17 @@ class Record:
         return self.history[self.history.epoch == self.trial.epochs].sort_values("seed")
 
     @property
+    def seconds(self) -> float:
+        """Wall time of all trainings that the seeds come from: seeds can have been added later (see `merge`)."""
+        total, part = 0.0, self.provenance
+        while part:
+            total += part.get("seconds", float("nan"))
+            part = part.get("merged_with", {}).get("provenance")
+        return total
+
+    @property
     def seconds_per_seed(self) -> float:
-        """Wall time of training and evaluation, divided by the replicas that were trained together."""
+        """Wall time of the newest training and its evaluation, divided by the replicas that were trained together."""
         together = self.provenance.get("replicas_together", len(self.seeds))
         return self.provenance.get("seconds", float("nan")) / together
 

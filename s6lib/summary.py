@@ -75,7 +75,7 @@ def shown(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
         "train − test, points": rows.gap.map(_number),
         "best epoch %, chosen on the test set": rows.best.map(_number),
         "published best %, likewise, 1 seed": rows.published_best.map(_number),
-        "seconds, trained together": rows.seconds.map("{:.0f}".format),
+        "seconds, all seeds": rows.seconds.map("{:.0f}".format),
         "precision": rows.precision,
     }
     return pd.DataFrame(columns)
@@ -128,7 +128,7 @@ def _row(record: Record) -> dict:
         "gap": train.mean() - test.mean() if len(train) else np.nan,
         "best": best.mean() if len(best) else np.nan,
         "published_best": published.iloc[0] if len(published) else np.nan,
-        "seconds": record.provenance.get("seconds", np.nan),
+        "seconds": record.seconds,
         "precision": record.provenance.get("precision", ""),
     }
 

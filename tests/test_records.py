@@ -275,6 +275,7 @@ def test_merge():
     expected.provenance = merged.provenance
     assert_equal(merged, expected)
     assert merged.provenance["merged_with"] == {"seeds": [0, 4], "provenance": record_of(0).provenance}
+    assert merged.seconds == record_of(0).seconds * 2 == 6.0  # both trainings'
 
 
 def test_merge_prefers_the_new():
