@@ -2,8 +2,8 @@
 
     python benchmarks/ablations.py --network regularisers --replicas 8 --rounds 3
 
-Every figure is one process with one thread, float32 unless said. Writes results/bench/ablations_<network>.json. The
-last variants are what was tried and not kept.
+Every figure is one process with one thread, float32 unless said. Writes results/bench/ablations_<network>.json.
+Convolution by unfolding and compiled layers are what was tried and not kept.
 """
 
 import argparse

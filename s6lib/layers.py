@@ -1,7 +1,7 @@
 """Convolution and dropout for R fused replicas, written so that a training step moves little memory.
 
-Replica r owns channels r*C .. (r+1)*C - 1 of every map. Both layers compute what torch's own compute, replica by
-replica; what differs is where the work is done. benchmarks/ablations.py shows what each difference gives.
+Replica r owns channels r*C .. (r+1)*C - 1 of every map. Together the two compute what torch's own compute, replica
+by replica; what differs is where the work is done. benchmarks/ablations.py shows what each difference gives.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Convolution and dropout of fused replicas compute what torch's own compute."""
+"""Convolution and dropout of fused replicas compute together what torch's own compute."""
 
 import math
 
@@ -56,17 +56,18 @@ def test_gain_is_for_training_only():
     assert "gain=4" in repr(conv)
 
 
+@pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("replicas", [1, 2, 3, 5, 6, 8])
-def test_first_convolution_in_bfloat16_is_the_grouped_one(replicas):
+def test_first_convolution_in_bfloat16_is_the_grouped_one(replicas, padding):
     # Images side by side with zeros between them: the same products, and zeros.
     torch.manual_seed(0)
-    conv = Conv2d(replicas, replicas * 4, 3, groups=replicas, bias=False)
+    conv = Conv2d(replicas, replicas * 4, 3, groups=replicas, padding=padding, bias=False)
     x = torch.randn(2, replicas, 8, 8)
     with torch.autocast("cpu", torch.bfloat16):
         y = conv(x)
     y.float().square().sum().backward()
     rounded = conv.weight.detach().bfloat16().float().requires_grad_()
-    exact = F.conv2d(x.bfloat16().float(), rounded, groups=replicas)
+    exact = F.conv2d(x.bfloat16().float(), rounded, padding=padding, groups=replicas)
     exact.square().sum().backward()
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y.float(), exact, rtol=0.01, atol=0.01)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from s6lib import claims, records, stats
+from s6lib import claims, plots, records, stats
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,6 +44,26 @@ def test_readme_quotes_the_reference(record):
     mean = stats.mean_interval(stats.last(record, "test_accuracy"))
     (line,) = [line for line in README.splitlines() if line.startswith(f"| `{record.name}` |")]
     assert f"| {mean.mean:.2f} | {mean.sd:.2f} | {mean.low:.2f} to {mean.high:.2f} |" in line
+
+
+def test_published_numbers_lie_within_the_intervals():
+    # as the README says: the published last epoch of each arm is inside the interval for its mean
+    seen = {record.name: plots.published_for(record)["last"] for record in FOUND}
+    means = {record.name: stats.mean_interval(stats.last(record, "test_accuracy")) for record in FOUND}
+    inside = {name: means[name].low <= last.iloc[0] <= means[name].high for name, last in seen.items() if len(last)}
+    assert inside == dict.fromkeys(("bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2"), True)
+
+
+def test_readme_quotes_the_differences():
+    # what two penalties cost, and how far ghost norm is from plain batch norm
+    values = {record.name: stats.last(record, "test_accuracy") for record in FOUND}
+    under_batch = stats.difference(values["bn"], values["bn_l1_l2"])
+    under_ghost = stats.difference(values["gbn"], values["gbn_l1_l2"])
+    ghost = stats.difference(values["gbn"], values["bn"])
+    readme = " ".join(README.split())
+    for one, norm in ((under_batch, "points under batch norm"), (under_ghost, "under ghost norm")):
+        assert f"{one.mean:.2f} {norm} ({one.low:.2f} to {one.high:.2f})" in readme
+    assert f"difference {ghost.mean:.2f} points, 95 % interval {ghost.low:.2f} to {ghost.high:.2f}" in readme
 
 
 def test_readme_quotes_the_verdicts():
@@ -102,3 +122,6 @@ def test_readme_quotes_the_ablations():
         base = medians["bfloat16" if variant.startswith("bfloat16,") else "as it is"]
         if variant not in ("as it is", "bfloat16"):
             assert f"| {variant} | {base / speed:.2f} |" in README
+    medians = measured("ablations_gap")["medians"]
+    slower = medians["as it is"] / medians["dropout's factor on activations"]
+    assert f"takes {slower:.2f} times as long" in README
