@@ -58,7 +58,7 @@ test-faults: $(READY) ## the whole fault suite: kills, full disks, cut networks 
 	S6_FAULTS=full $(PYTEST) -v tests/faults
 
 nbval: $(READY) ## replay the reference notebooks and compare what is deterministic
-	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && S6_LAB="$$folder" $(NBVAL) tests/reference/*.ipynb
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && S6_LAB="$$folder" $(NBVAL) tests/reference/*.ipynb results/reference/summary.ipynb
 
 references: $(READY) ## execute the reference notebooks anew, after a notebook changed
 	OMP_NUM_THREADS=1 $(VENV)/python tests/references.py

@@ -18,9 +18,9 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s6lib import attempt, folders, records
+from s6lib import attempt, folders, places, records
 from s6lib.folders import run_lock, sweep, tidy
-from s6lib.plan import PlanError, Run, data_dir, make_plan, read_notebook, read_studies, state_of
+from s6lib.plan import PlanError, Run, make_plan, read_notebook, read_studies, state_of
 from s6lib.pool import cores, default_jobs, make_executor
 from s6lib.progress import Display, describe, duration, heartbeat, total_left
 
@@ -157,7 +157,7 @@ class Batch:
             "notebook": str(notebook),
             "results": str(request.folder),
             "root": str(Path(request.studies_file).absolute().parent),
-            "data_dir": str(data_dir()),
+            "data_dir": str(places.data_dir()),
             "token": self.token,
             # By JOBS, however many trials are left: the number of threads may change the last bits of a history.
             "threads": max(1, cores() // self.jobs),

@@ -1,13 +1,12 @@
 """Named data sets as uint8 tensors in memory, and whole-batch augmentation.
 
-`load("mnist")` looks in `S6_DATA_DIR` (default `data/`), where torchvision keeps and fetches the files;
+`load("mnist")` reads the files in `places.data_dir()`, where torchvision fetches them to if they are missing;
 `load("digits")` needs neither files nor network.
 """
 
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from s6lib import places
 
 try:
     import fcntl
@@ -82,10 +83,6 @@ class Dataset:
         return pixels.to(dtype).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
 
 
-def data_dir() -> Path:
-    return Path(os.environ.get("S6_DATA_DIR") or "data").expanduser()
-
-
 def load(name: str) -> Dataset:
     """The data set `name`. Raises DataError naming the file, what was expected and what was found."""
     if name not in DATASETS:
@@ -148,7 +145,7 @@ def _stratified(labels: np.ndarray, count: int) -> list[int]:
 def _torchvision(name: str) -> tuple[Tensor, ...]:
     from torchvision import datasets
 
-    root, kind = data_dir(), getattr(datasets, SOURCES[name])
+    root, kind = places.data_dir(), getattr(datasets, SOURCES[name])
     files = _files(kind, root / SOURCES[name] / "raw")
     if not all(path.exists() for path in files):
         _fetch(name, kind, root, files)

@@ -7,14 +7,13 @@ import ast
 import difflib
 import hashlib
 import json
-import os
 import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from s6lib import records
+from s6lib import places, records
 from s6lib.records import RecordError
 
 # Data sets by name, and the folder below S6_DATA_DIR that holds their files (s6lib.data has the same list).
@@ -245,7 +244,7 @@ def difference(old: dict, new: dict) -> str:
 
 def data_fingerprint(dataset: str) -> str | None:
     """A hash over the data set's files; None for the bundled digits, and where the files are not there (yet)."""
-    folder = DATASETS.get(dataset) and data_dir() / DATASETS[dataset] / "raw"
+    folder = DATASETS.get(dataset) and places.data_dir() / DATASETS[dataset] / "raw"
     if not folder or not folder.is_dir():
         return None
     digest = hashlib.sha256()
@@ -257,7 +256,3 @@ def data_fingerprint(dataset: str) -> str | None:
 @cache
 def _sha256(file: Path, changed: int) -> str:
     return records.sha256(file)
-
-
-def data_dir() -> Path:
-    return Path(os.environ.get("S6_DATA_DIR") or "data").expanduser().absolute()

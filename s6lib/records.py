@@ -28,6 +28,8 @@ import numpy as np
 import pandas as pd
 import safetensors.numpy
 
+from s6lib import places
+
 if TYPE_CHECKING:
     from s6lib.trial import Trial
 
@@ -114,9 +116,9 @@ class Record:
 def save(record: Record, path: str | Path = "") -> Path:
     """Writes `record` as directory `path`: aside first, then renamed into place. An older record there is replaced.
 
-    Without a path: results/lab/<protocol>/<trial> of the repository, or of the working directory outside one.
+    Without a path: results/lab/<protocol>/<trial>, or what `places.lab` says.
     """
-    path = Path(path or lab() / record.trial.protocol / record.name)
+    path = Path(path or places.lab() / record.trial.protocol / record.name)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -139,14 +141,6 @@ def save_all(many: list[Record], path: str | Path = "") -> list[Path]:
 def where(path: Path) -> str:
     """For readers: a saved record's path, or that it is beside the notebook, where the batch moves what it wrote."""
     return f"{path.name}, beside this notebook" if ".work" in path.parts else str(path)
-
-
-def lab() -> Path:
-    """Where notebooks opened by hand leave their records: `S6_LAB`, or results/lab of the repository or right here."""
-    if os.environ.get("S6_LAB"):
-        return Path(os.environ["S6_LAB"])
-    repository = Path(__file__).parent.parent
-    return (repository if (repository / "notebooks").is_dir() else Path()) / "results" / "lab"
 
 
 def replace_directory(source: Path, target: Path) -> None:

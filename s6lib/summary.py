@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from s6lib import claims, plots, records, stats
+from s6lib import claims, places, plots, records, stats
 from s6lib.records import Record
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def collect(results_dir: str) -> tuple[list[Record], list[str]]:
@@ -19,12 +17,12 @@ def collect(results_dir: str) -> tuple[list[Record], list[str]]:
 
 
 def folder(results_dir: str) -> Path:
-    return Path(results_dir).expanduser() if results_dir else ROOT / "results" / "reference"
+    return Path(results_dir).expanduser() if results_dir else places.reference()
 
 
 def headline(found: Sequence[Record], left_out: Sequence[str], results_dir: str) -> str:
     """What the summary is of: data, records, replicas, where from."""
-    where = folder(results_dir)
+    where = places.for_readers(folder(results_dir))
     if not found:
         return f"No records in {where}" + (f"; {len(left_out)} left out." if left_out else ".")
     data = {r.dataset["checksum"]: r.dataset for r in found}.values()

@@ -1,10 +1,15 @@
-"""Reference runs of all notebooks at smoke size, for nbval; `python tests/references.py [NAME ...]` makes them anew.
+"""Reference runs of all notebooks, for nbval; `python tests/references.py [NAME ...]` makes them anew.
 
-Each notebook that studies.toml names is executed once through papermill on the bundled digits. What is kept under
-tests/reference/ is the executed source with the outputs of the cells tagged `nbval-check-output`: layer tables, trial
-echoes, parameter counts, rounded sums of weights. `make nbval` runs them again and compares.
+Each notebook that studies.toml names is executed once through papermill, at smoke size on the bundled digits. What is
+kept under tests/reference/ is the executed source with the outputs of the cells tagged `nbval-check-output`: layer
+tables, trial echoes, parameter counts, rounded sums of weights. `make nbval` runs them again and compares.
+
+The summary's reference is the report itself, results/reference/summary.ipynb, with all its outputs; made with MNIST at
+hand, so that it shows the digits.
 """
 
+import base64
+import io
 import os
 import sys
 import tempfile
@@ -13,9 +18,11 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tests" / "reference"
+REPORT = ROOT / "results" / "reference" / "summary.ipynb"
 # float32 on every machine, so that the numbers compared are those of one arithmetic.
 SMOKE = {"dataset": "digits", "seeds": 2, "epochs": 1, "misclassified": 10, "precision": "float32"}
 SMALLER = {
@@ -27,15 +34,19 @@ CHECK = "nbval-check-output"
 
 
 def notebooks() -> dict[str, Path]:
-    """Reference name -> notebook, for every notebook that studies.toml names."""
+    """Reference name -> notebook, for every notebook that studies.toml names, and the summary."""
     table = tomllib.loads((ROOT / "studies.toml").read_text(encoding="utf-8"))
     paths = {run["notebook"] for study in table["studies"].values() for run in study.values() if "notebook" in run}
-    paths = sorted(paths | set(table["lessons"].values()))
+    paths = sorted(paths | set(table["lessons"].values()) | {"summary.ipynb"})
     return {path.removesuffix(".ipynb").replace("/", "."): ROOT / "notebooks" / path for path in paths}
 
 
+def reference(name: str) -> Path:
+    return REPORT if name == "summary" else FOLDER / f"{name}.ipynb"
+
+
 def parameters(name: str, notebook: Path) -> dict:
-    """The smoke values of the parameters that the notebook has."""
+    """The smoke values of those parameters that the notebook has; of the summary's it has none."""
     known = papermill.inspect_notebook(str(notebook))
     return {key: value for key, value in {**SMOKE, **SMALLER.get(name, {})}.items() if key in known}
 
@@ -48,12 +59,23 @@ def make(name: str, notebook: Path) -> None:
         executed = papermill.execute_notebook(str(notebook), None, chosen, kernel_name="python3", progress_bar=False)
     for cell in executed.cells:
         cell.metadata = {"tags": cell.metadata.get("tags", [])}
-        if cell.cell_type == "code" and CHECK not in cell.metadata["tags"]:
+        if cell.cell_type == "code" and name == "summary":
+            cell.outputs = [shrunk(output) for output in cell.outputs]
+        elif cell.cell_type == "code" and CHECK not in cell.metadata["tags"]:
             cell.outputs = []
     executed.metadata.pop("papermill", None)
     executed.metadata.pop("widgets", None)
-    FOLDER.mkdir(exist_ok=True)
-    nbformat.write(executed, FOLDER / f"{name}.ipynb")
+    nbformat.write(executed, reference(name))
+
+
+def shrunk(output: dict) -> dict:
+    """A figure with a palette of 256 colours takes a third of the room, and no eye sees it."""
+    if png := output.get("data", {}).get("image/png"):
+        small = io.BytesIO()
+        picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+        picture.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
+    return output
 
 
 if __name__ == "__main__":

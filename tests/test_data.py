@@ -14,9 +14,9 @@ import torchvision.datasets.mnist
 from PIL import Image
 from torchvision.transforms.functional import rotate
 
-from s6lib import data
+from s6lib import data, places
 
-MNIST_FOLDER = data.data_dir() / "MNIST" / "raw"
+MNIST_FOLDER = places.data_dir() / "MNIST" / "raw"
 needs_mnist = pytest.mark.skipif(
     not all((MNIST_FOLDER / name).exists() for name in data.MNIST_SHA256),
     reason=f"MNIST's files are not in {MNIST_FOLDER}; point S6_DATA_DIR at the folder that holds MNIST/raw",
@@ -316,12 +316,13 @@ def test_unknown_dataset():
 
 
 def test_data_dir(monkeypatch):
-    # S6_DATA_DIR, `data` where it is unset or empty, and ~ is understood.
+    # S6_DATA_DIR, the repository's `data` where it is unset or empty, from whatever folder; ~ is understood.
     monkeypatch.setenv("S6_DATA_DIR", "~/sets")
-    assert data.data_dir() == Path.home() / "sets"
+    assert places.data_dir() == Path.home() / "sets"
+    monkeypatch.chdir(Path.home())
     for clear in (lambda: monkeypatch.setenv("S6_DATA_DIR", ""), lambda: monkeypatch.delenv("S6_DATA_DIR")):
         clear()
-        assert data.data_dir() == Path("data")
+        assert places.data_dir() == Path(__file__).resolve().parents[1] / "data"
 
 
 @needs_mnist

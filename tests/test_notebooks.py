@@ -78,8 +78,7 @@ def test_trial_notebooks_have_their_own_parts(path):
 
 def test_every_notebook_is_in_a_study():
     # Nothing is written that no study runs; the summary is run after all studies.
-    named = {path.resolve() for path in NAMES.values()} | {(ROOT / "notebooks/summary.ipynb").resolve()}
-    assert {path.resolve() for path in SOURCES} == named
+    assert {path.resolve() for path in SOURCES} == {path.resolve() for path in NAMES.values()}
 
 
 def test_defaults_are_the_published_settings():
@@ -96,7 +95,7 @@ def test_defaults_are_the_published_settings():
 @pytest.mark.parametrize("name", NAMES)
 def test_references_are_not_stale(name):
     # The reference ran the notebook's present source; `python tests/references.py NAME` makes it anew.
-    source, reference = load(NAMES[name])["cells"], load(references.FOLDER / f"{name}.ipynb")["cells"]
+    source, reference = load(NAMES[name])["cells"], load(references.reference(name))["cells"]
     ran = [cell for cell in reference if "injected-parameters" not in cell["metadata"].get("tags", [])]
     assert [text(cell) for cell in ran] == [text(cell) for cell in source]
     counts = [cell["execution_count"] for cell in reference if cell["cell_type"] == "code"]
@@ -106,7 +105,7 @@ def test_references_are_not_stale(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_references_hold_something_to_compare(name):
     # nbval passes without comparing anything where no output is stored.
-    checked = [cell for cell in load(references.FOLDER / f"{name}.ipynb")["cells"] if _checked(cell)]
+    checked = [cell for cell in load(references.reference(name))["cells"] if _checked(cell)]
     assert len(checked) >= 2
     assert all(cell["outputs"] for cell in checked)
 

@@ -86,6 +86,11 @@ def test_headline_names_the_data(pair, tmp_path):
     assert text.endswith("1 records left out.")
 
 
+def test_the_reference_is_named_alike_everywhere(pair):
+    # the report is committed, so it must not hold a machine's paths
+    assert summary.headline(pair, [], "").endswith(" From results/reference.")
+
+
 def test_nothing_shown_as_html_is_unescaped(pair):
     # trial names come from files; a trial refuses such a name, and the table would escape it
     odd = dataclasses.replace(pair[0], trial=dataclasses.replace(pair[0].trial))
