@@ -56,7 +56,6 @@ def table(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
 def shown(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
     """`table` for reading: the last epoch's mean, sd and 95 % interval; best epochs labelled for what they are."""
     rows = table(found, results_dir)
-    ends = zip(rows.test_low, rows.test_high, strict=True)
     columns = {
         "study": rows.study,
         "trial": rows.trial,
@@ -66,9 +65,7 @@ def shown(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
         "diverged": rows.diverged,
         "test %, last epoch": rows.test.map(_number),
         "± sd": rows.test_sd.map(_number),
-        "95 % interval": [
-            f"{low:.2f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:.2f}" if low == low else "" for low, high in ends
-        ],
+        "95 % interval": [_interval(low, high) for low, high in zip(rows.test_low, rows.test_high, strict=True)],
         "train %, while learning": rows.train.map(_number),
         "train − test, points": rows.gap.map(_number),
         "best epoch %, chosen on the test set": rows.best.map(_number),
@@ -79,11 +76,38 @@ def shown(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def differences(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
+    """Every trial of a study against the study's first, in last-epoch test accuracy; trials without a sound seed not.
+
+    Two intervals: for new seeds on these test images (Welch), and for new seeds and new images (two-way bootstrap).
+    """
+    rows = []
+    for group in by_study([record for record in found if record.sound], results_dir).values():
+        first, *others = group
+        rows += [{"study": study(first, folder(results_dir)), **_against(first, other)} for other in others]
+    return pd.DataFrame(rows)
+
+
 def verdicts(found: Sequence[Record]) -> pd.DataFrame:
     """`claims.verdicts` for reading."""
     rows = claims.verdicts(found)
     names = {"p": "p (Holm)", "evidence": "weakest part [95 %], positive: as claimed", "parts": "parts as claimed"}
     return rows.assign(p=rows.p.map(lambda p: "" if np.isnan(p) else f"{p:.3g}")).rename(columns=names)
+
+
+def evidence(found: Sequence[Record]) -> pd.DataFrame:
+    """`claims.evidence` for reading."""
+    rows = claims.evidence(found)
+    columns = {
+        "study": rows.study,
+        "claim": rows.claim,
+        "part": rows.part,
+        "estimate": [_number(value, "+.3g") for value in rows.estimate],
+        "95 % interval": [_interval(low, high, "+.3g") for low, high in zip(rows.low, rows.high, strict=True)],
+        "unit": rows.unit,
+        "p, one-sided, uncorrected": [_number(p, ".3f") for p in rows.p_for],
+    }
+    return pd.DataFrame(columns)
 
 
 def missing(found: Sequence[Record], plan: str, results_dir: str = "") -> list[str]:
@@ -131,8 +155,26 @@ def _row(record: Record) -> dict:
     }
 
 
-def _number(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.2f}"
+def _against(first: Record, other: Record) -> dict:
+    a, b = (stats.last(record, "test_accuracy") for record in (other, first))
+    seeds = stats.difference(a, b)
+    both = stats.two_way_bootstrap(stats.correct(other), stats.correct(first))
+    return {
+        "trial": other.name,
+        "against": first.name,
+        "difference, points": f"{seeds.mean:+.2f}",
+        "95 % interval, new seeds": _interval(seeds.low, seeds.high, "+.2f"),
+        "95 % interval, new seeds and images": _interval(both.low, both.high, "+.2f"),
+        "a seed of it beats one of the other": f"{100 * stats.probability_of_improvement(a, b):.0f} %",
+    }
+
+
+def _number(value: float, form: str = ".2f") -> str:
+    return "" if np.isnan(value) else f"{value:{form}}"
+
+
+def _interval(low: float, high: float, form: str = ".2f") -> str:
+    return "" if np.isnan(low) else f"{low:{form}}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:{form}}"
 
 
 def _below(record: Record, root: Path) -> Path:

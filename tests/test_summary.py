@@ -64,6 +64,33 @@ def test_missing_trials_are_named(pair, tmp_path):
         summary.missing(pair, '{"a": 1}')
 
 
+def test_differences_are_against_the_first(pair):
+    # ln_l1 against bn_l1, both 99.2 and 99.0 here: no difference, wide intervals, a draw
+    row = summary.differences(pair).iloc[0]
+    seeds = row["95 % interval, new seeds"].replace("\N{NO-BREAK SPACE}", " ")
+    assert (row.trial, row.against, row["difference, points"], seeds) == ("ln_l1", "bn_l1", "+0.00", "-0.61 to +0.61")
+    assert row["a seed of it beats one of the other"] == "50 %"
+
+
+def test_differences_need_sound_seeds(pair):
+    # an arm that diverged whole is left out; with one seed there is an interval over images only
+    lost = dataclasses.replace(pair[0], diverged=[{"seed": s, "epoch": 1, "step": 1} for s in (0, 1)])
+    assert len(summary.differences([lost, pair[1]])) == 0
+    ones = [make_record({"test_accuracy": [[99.0, 99.2]]}, name) for name in ("bn_l1", "ln_l1")]
+    row = summary.differences(ones).iloc[0]
+    assert row["95 % interval, new seeds"] == ""
+    assert row["95 % interval, new seeds and images"] != ""
+
+
+def test_evidence_shows_every_part(pair):
+    # all parts of a claim whose trials are there, numbers as text
+    third = make_record({"test_accuracy": [[98.0, 99.3, 99.2], [98.0, 99.1, 99.0]]}, "gn_l1")
+    rows = summary.evidence([*pair, third])
+    assert set(rows.claim) >= {"a", "b", "c", "d"}
+    assert rows.estimate[0] == "+0"
+    assert len(summary.evidence([])) == 0
+
+
 def test_groups_follow_the_studies_folders(pair, tmp_path):
     # a study's records lie in one folder; known trials come first
     groups = summary.by_study(pair, str(tmp_path))

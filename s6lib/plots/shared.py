@@ -50,6 +50,7 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, GREY)
 LINES = ("-", "--", "-.", ":")
 MARKERS = "os^Dv<>P"
 LOOKS = {
+    "none": (GREY, "--", ">"),
     "bn": (BLACK, "-", "o"),
     "bn_batch64": (GREY, "--", "o"),
     "bn_l1": (ORANGE, "-", "s"),
