@@ -106,6 +106,13 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(x.mean()), sd, float(x.mean() - half), float(x.mean() + half), len(x))
 
 
+def one_more(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Where one more value of the same kind falls: mean +- t * sd * sqrt(1 + 1/n), n - 1 degrees of freedom."""
+    mean = mean_interval(values, level)
+    half = (mean.high - mean.mean) * (mean.n + 1) ** 0.5
+    return Interval(mean.mean, mean.sd, mean.mean - half, mean.mean + half, mean.n)
+
+
 def difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Difference:
     """mean(a) - mean(b) with Welch's interval and p; the seeds are treated as independent."""
     return contrast([a, b], [1, -1], level=level)
@@ -181,7 +188,8 @@ def two_way_bootstrap(
     """Difference of mean accuracy in points, resampling each arm's seeds and, together for both arms, the images.
 
     `correct_a` and `correct_b` are bool [R, n] on the same n images. The interval answers for new seeds AND new
-    images of the same kind, so it is wider than Welch's. `sd` is the bootstrap's, `n` the number of images.
+    images of the same kind; from a handful of seeds, resampling understates what seeds do, where Welch's t does not.
+    `sd` is the bootstrap's, `n` the number of images.
     Owen 2007, "The pigeonhole bootstrap". Raises ValueError when the images differ in number.
     """
     a, b = (100 * np.asarray(arm, np.float32) for arm in (correct_a, correct_b))

@@ -76,6 +76,27 @@ def shown(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def replication(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
+    """Whether a published last epoch, one seed, lies where one more seed of ours would fall in 95 of 100 cases."""
+    rows = []
+    for record in (record for group in by_study(found, results_dir).values() for record in group):
+        published, ours = plots.published_for(record)["last"].dropna(), stats.last(record, "test_accuracy")
+        if not len(published) or len(ours) < 2:
+            continue
+        span = stats.one_more(ours)
+        rows.append(
+            {
+                "study": study(record, folder(results_dir)),
+                "trial": record.name,
+                "mean of ours, %": _number(span.mean),
+                "95 % of single seeds": _interval(span.low, min(span.high, 100)),
+                "published last epoch, %": _number(published.iloc[0]),
+                "replicates": "yes" if span.low <= published.iloc[0] <= span.high else "no",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def differences(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
     """Every trial of a study against the study's first, in last-epoch test accuracy; trials without a sound seed not.
 
@@ -105,7 +126,7 @@ def evidence(found: Sequence[Record]) -> pd.DataFrame:
         "estimate": [_number(value, "+.3g") for value in rows.estimate],
         "95 % interval": [_interval(low, high, "+.3g") for low, high in zip(rows.low, rows.high, strict=True)],
         "unit": rows.unit,
-        "p, one-sided, uncorrected": [_number(p, ".3f") for p in rows.p_for],
+        "p, one-sided, uncorrected": [_number(p, ".2g") for p in rows.p_for],
     }
     return pd.DataFrame(columns)
 

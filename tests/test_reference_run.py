@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from s6lib import claims, plots, records, stats
+from s6lib import claims, plots, records, stats, summary
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -14,7 +15,7 @@ ARMS = {  # folder -> the arms that were run
     "regularisers": {"bn", "bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2", "bn_batch64", "gbn_batch128"},
     "normalisers": {"bn_l1", "ln_l1", "gn_l1"},
     "l1_lambda": {"lambda_0", "lambda_1e-05", "lambda_0.0001", "lambda_0.001"},
-    "progression": {"bn_dropout", "gap"},
+    "progression": {"gap"},
 }
 
 
@@ -66,13 +67,35 @@ def test_published_numbers_lie_within_the_intervals():
     assert inside == dict.fromkeys(("bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2"), True)
 
 
+def test_which_published_numbers_come_out_again():
+    # as the README says: of the ranking of norms all, of `gap` not
+    rows = summary.replication(FOUND).set_index(["study", "trial"]).replicates
+    assert set(rows["normalisers"]) == set(rows["l1_lambda"]) == set(rows["regularisers"]) == {"yes"}
+    assert rows["progression", "gap"] == "no"
+    means = {name: stats.last(record, "test_accuracy").mean() for name, record in arms("normalisers").items()}
+    assert means["bn_l1"] > means["ln_l1"] > means["gn_l1"]
+
+
+def test_readme_quotes_what_lambda_costs():
+    # test accuracy at 1e-3, training accuracy at 1e-4, both against no penalty
+    sweep, readme = arms("l1_lambda"), " ".join(README.split())
+    for name, measure, words, digits in (
+        ("lambda_0.001", claims.test_accuracy, "points of test accuracy", 1),
+        ("lambda_0.0001", claims.train_accuracy, "points of training accuracy", 2),
+    ):
+        cost = stats.difference(measure(sweep["lambda_0"]), measure(sweep[name]))
+        assert f"{cost.mean:.{digits}f} {words} ({cost.low:.{digits}f} to {cost.high:.{digits}f})" in readme
+
+
 def test_readme_quotes_the_differences():
-    # what two penalties cost, and how far ghost norm is from plain batch norm
+    # what penalties cost, and how far ghost norm is from plain batch norm
     values = {name: stats.last(record, "test_accuracy") for name, record in arms("regularisers").items()}
     under_batch = stats.difference(values["bn"], values["bn_l1_l2"])
     under_ghost = stats.difference(values["gbn"], values["gbn_l1_l2"])
     ghost = stats.difference(values["gbn"], values["bn"])
     readme = " ".join(README.split())
+    single = [claims.test_accuracy(record) for record in arms("normalisers").values()]
+    assert f"Single seeds end between {np.min(single):.2f} and {np.max(single):.2f} %" in readme
     for one, norm in ((under_batch, "points under batch norm"), (under_ghost, "under ghost norm")):
         assert f"{one.mean:.2f} {norm} ({one.low:.2f} to {one.high:.2f})" in readme
     assert f"difference {ghost.mean:.2f} points, 95 % interval {ghost.low:.2f} to {ghost.high:.2f}" in readme

@@ -64,6 +64,17 @@ def test_missing_trials_are_named(pair, tmp_path):
         summary.missing(pair, '{"a": 1}')
 
 
+def test_replication_holds_one_seed_against_one_seed(pair):
+    # 99.1 +- 12.71 * 0.1414 * sqrt(3/2), at most 100 %: the published 99.21 and 99.28 are inside, 90 would not be
+    rows = summary.replication(pair).set_index("trial")
+    assert rows["95 % of single seeds"]["bn_l1"].replace("\N{NO-BREAK SPACE}", " ") == "96.90 to 100.00"
+    assert dict(rows["published last epoch, %"]) == {"bn_l1": "99.21", "ln_l1": "99.28"}
+    assert set(rows.replicates) == {"yes"}
+    low = make_record({"test_accuracy": [[98.0, 99.3, 90.0], [98.0, 99.1, 90.1]]}, "gn_l1")
+    assert summary.replication([low]).replicates[0] == "no"
+    assert len(summary.replication([make_record({"test_accuracy": [[99.0, 99.2]]}, "unheard_of")])) == 0
+
+
 def test_differences_are_against_the_first(pair):
     # ln_l1 against bn_l1, both 99.2 and 99.0 here: no difference, wide intervals, a draw
     row = summary.differences(pair).iloc[0]
