@@ -104,7 +104,7 @@ class Record:
         return text + (f", {len(self.diverged)} diverged" if self.diverged else "")
 
     def first_batch(self) -> str:
-        """Size of all parameters after the first batch, to three digits: the same on every machine."""
+        """Size of all parameters after the first batch, to three digits: in float64 the same on every machine."""
         rows = self.weight_norms[self.weight_norms.epoch == 0]
         lines = [f"seed {row.seed}: sum|w| = {row.sum_abs:.3g}" for row in rows.itertuples()]
         return "\n".join(["after the first batch, all parameters of one replica", *lines])
