@@ -1,11 +1,24 @@
 """Normalisation and regularisation of small CNNs: many seeds at once, honest statistics.
 
-Rooms, highest first; each imports only from those after it.
-The batch: `__main__`, `status`, `batch`, `cluster`, `pool`, `attempt`, `child`, `folders`, `progress`, `plan`.
-The reading: `summary`, `claims`, `lessons`, `plots`, `stats`, `probes`.
-The work: `training`, `checkpoints`, `penalties`, `trial`, `nets`, `norms`, `layers`, `data`, `streams`.
-What all use: `records`, `places`.
+The floors, highest first; each imports only from those below it.
+
+    __main__        the command line
+    batch           studies.toml and the notebooks -> trials run side by side, resumed, recorded
+    report          tables and figures that README and docs/ quote, written by code
+    tutorial        what the first notebook shows
+    plots           figures: a function takes records and an Axes, returns the Axes
+    evidence        measures, intervals and tests, errors per image, verdicts, tables
+    training        the optimiser, the epoch loop, its checkpoints
+    records         records on disk: write, check, read
+    provenance      what produced a record
+    trial           one arm as it is run: every setting, checked
+    models          layers, normalisers, the builder: replicas as channel groups
+    studies         a file per study: protocol, networks, arms, published numbers, claims
+    data            data sets in memory, augmentation
+    streams         every random stream, from (seed, purpose, epoch)
+    paths           where data and results are
+
 Importing the package imports none of them, so the command line starts without torch.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -50,8 +50,8 @@ def add_running(command: argparse.ArgumentParser) -> None:
 
 def main(words: list[str] | None = None) -> int:
     arguments = parser().parse_args(words)
-    from s6lib import batch, status  # after --help, which needs none of it
-    from s6lib.plan import PlanError
+    from s6lib.batch import runner, status  # after --help, which needs none of it
+    from s6lib.batch.plan import PlanError
     from s6lib.records import RecordError
 
     try:
@@ -59,15 +59,15 @@ def main(words: list[str] | None = None) -> int:
         if arguments.command == "plan":
             return show_plan(request, arguments.count)
         if arguments.command == "run":
-            return batch.run(request, number("index", arguments.index, int))
-        return status.status(request) if arguments.command == "status" else batch.summary(request)
+            return runner.run(request, number("index", arguments.index, int))
+        return status.status(request) if arguments.command == "status" else runner.summary(request)
     except (PlanError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def make_request(arguments: argparse.Namespace):
-    from s6lib.batch import Request
+    from s6lib.batch.runner import Request
 
     overrides = {name: value for name in OVERRIDES if (value := getattr(arguments, name))}
     overrides |= {name: number(name, overrides[name], int) for name in ("seeds", "epochs") if name in overrides}
@@ -97,7 +97,7 @@ def make_request(arguments: argparse.Namespace):
 
 def number(name: str, text: str, kind: type):
     """`text` as a number, None where it is empty."""
-    from s6lib.plan import PlanError
+    from s6lib.batch.plan import PlanError
 
     try:
         return kind(text) if text else None
@@ -114,7 +114,7 @@ def plain(text: str) -> object:
 
 
 def show_plan(request, count: bool) -> int:
-    from s6lib.plan import state_of
+    from s6lib.batch.plan import state_of
 
     runs = request.plan()
     if count:

@@ -1,6 +1,6 @@
 """Named data sets as uint8 tensors in memory, and whole-batch augmentation.
 
-`load("mnist")` reads the files in `places.data_dir()`, where torchvision fetches them to if they are missing;
+`load("mnist")` reads the files in `paths.data_dir()`, where torchvision fetches them to if they are missing;
 `load("digits")` needs neither files nor network.
 """
 
@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from s6lib import places
+from s6lib import paths
+from s6lib.paths import DATASETS
 
 try:
     import fcntl
@@ -34,9 +35,6 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-# name -> torchvision's class and the folder it keeps the files in
-SOURCES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST", "qmnist": "QMNIST"}
-DATASETS = ("digits", *SOURCES)
 TITLES = {
     "digits": "digits (scikit-learn, 1,500 train / 297 test)",
     "mnist": "MNIST",
@@ -73,6 +71,16 @@ class Dataset:
         for part in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(part.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def describe(self) -> dict:
+        """What a record keeps of it, JSON-plain."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "checksum": self.checksum,
+            "train_images": len(self.train_images),
+            "test_images": len(self.test_images),
+        }
 
     def to(self, device: torch.device | str) -> "Dataset":
         names = ("train_images", "train_labels", "test_images", "test_labels")
@@ -145,8 +153,8 @@ def _stratified(labels: np.ndarray, count: int) -> list[int]:
 def _torchvision(name: str) -> tuple[Tensor, ...]:
     from torchvision import datasets
 
-    root, kind = places.data_dir(), getattr(datasets, SOURCES[name])
-    files = _files(kind, root / SOURCES[name] / "raw")
+    root, kind = paths.data_dir(), getattr(datasets, DATASETS[name])
+    files = _files(kind, root / DATASETS[name] / "raw")
     if not all(path.exists() for path in files):
         _fetch(name, kind, root, files)
     _check_files(name, files)  # before any reader sees them: torchvision's stop in ten different ways
@@ -182,7 +190,7 @@ def _fetch(name: str, kind: type, root: Path, files: list[Path]) -> None:
         missing = ", ".join(path.name for path in files if not path.exists())
         raise DataError(
             f"{name}: {missing} not in {folder} and not to be fetched ({_line(error)}). Put the data set's files "
-            f"there, or set S6_DATA_DIR to the folder that holds {SOURCES[name]}/raw; DATASET=digits needs no files."
+            f"there, or set S6_DATA_DIR to the folder that holds {DATASETS[name]}/raw; DATASET=digits needs no files."
         ) from error
 
 

@@ -10,17 +10,12 @@ Accuracies are in percent, losses in nats per image, seconds are wall time for a
 Nothing here is ever unpickled. This module does not import torch, so a batch's status needs none.
 """
 
-import ast
 import dataclasses
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +23,7 @@ import numpy as np
 import pandas as pd
 import safetensors.numpy
 
-from s6lib import places
+from s6lib import paths
 
 if TYPE_CHECKING:
     from s6lib.trial import Trial
@@ -36,8 +31,7 @@ if TYPE_CHECKING:
 HISTORY = ("seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 WEIGHT_NORMS = ("seed", "epoch", "sum_abs", "sum_squares")
 FILES = ("history.csv", "weight_norms.csv", "predictions.npz", "weights.safetensors")
-# What a training's numbers depend on; a change elsewhere leaves old records fresh.
-TRAINING_SOURCE = ("streams", "layers", "norms", "nets", "data", "trial", "penalties", "training")
+PRECISIONS = ("auto", "float32", "bfloat16", "float64")
 
 
 class RecordError(Exception):
@@ -70,7 +64,7 @@ class Record:
         return self.logits.argmax(-1)
 
     @property
-    def sound(self) -> list[int]:
+    def non_diverged(self) -> list[int]:
         """Positions of the replicas that did not diverge."""
         bad = {entry["seed"] for entry in self.diverged}
         return [r for r, seed in enumerate(self.seeds) if seed not in bad]
@@ -114,21 +108,21 @@ class Record:
 
 
 def save(record: Record, path: str | Path = "") -> Path:
-    """Writes `record` as directory `path`: aside first, then renamed into place. An older record there is replaced.
+    """Writes `record` as directory `path`, under a temporary name first, then renamed into place of an older one.
 
-    Without a path: results/lab/<protocol>/<trial>, or what `places.lab` says.
+    Without a path: results/lab/<study>/<trial>, or what `paths.interactive_results` says.
     """
-    path = Path(path or places.lab() / record.trial.protocol / record.name)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    path = Path(path or paths.interactive_results() / record.trial.study / record.name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        _write_files(record, aside)
-        replace_directory(aside, path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _write_files(record, temporary)
+        replace_directory(temporary, path)
     except OSError as error:
         raise RecordError(f"{path}: could not be written ({error}); nothing was left there") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     record.path = path
     return path
 
@@ -317,50 +311,3 @@ def merge(old: Record, new: Record) -> Record:
         provenance={**new.provenance, "merged_with": {"seeds": kept, "provenance": old.provenance}},
         diverged=[entry for entry in old.diverged if entry["seed"] in kept] + new.diverged,
     )
-
-
-# --- provenance ----------------------------------------------------------------------------------
-
-
-def provenance() -> dict:
-    """Commit, dirty flag, versions and machine; what is unknown is None."""
-    status = _git("status", "--porcelain")
-    packages = ("torch", "torchvision", "numpy", "pandas", "papermill")
-    return {
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": None if status is None else bool(status),
-        "source": source_fingerprint(),
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in packages},
-        "platform": platform.platform(),
-        "processor": _processor(),
-    }
-
-
-def _git(*words: str) -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), *words]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-@cache
-def source_fingerprint() -> str:
-    """A hash of the library code that training depends on, blind to comments, docstrings and layout."""
-    digest = hashlib.sha256()
-    for name in TRAINING_SOURCE:
-        tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        digest.update(ast.unparse(tree).encode())
-    return digest.hexdigest()[:16]

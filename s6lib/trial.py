@@ -1,17 +1,19 @@
 """What a trial is: every setting of one training recipe, checked when made.
 
-A protocol is a trial with nothing chosen yet: what one published study shares between its arms.
-A trial is a protocol with a name and a few settings replaced: `make_trial("regularisers", "gbn", normaliser="ghost")`.
+A trial is an arm of a study as it is run: the study's protocol, the arm's settings, and whatever is named besides:
+`make_trial("regularisers", "gbn", epochs=2)`.
 """
 
 import dataclasses
 import difflib
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from s6lib.nets import NETWORKS, Net, build
-from s6lib.norms import NORMALISERS
+from s6lib.models import Net, build
+from s6lib.models.norms import NORMALISERS
+from s6lib.studies import NETWORKS, STUDIES
 
 CHOICES = {
     "network": tuple(NETWORKS),
@@ -30,10 +32,10 @@ class TrialError(ValueError):
 
 @dataclass(frozen=True)
 class Trial:
-    """One recipe. Published values are in `PROTOCOLS`; the defaults here are the neutral ones."""
+    """One recipe. The studies' files hold published values; the defaults here are the neutral ones."""
 
     name: str
-    protocol: str
+    study: str
     network: str
     epochs: int
     batch_size: int
@@ -53,7 +55,7 @@ class Trial:
     dropout: float | None = None  # None: the network's own rates
     label_smoothing: float = 0.0
     rotation: float = 7.0  # degrees either way, uniform per image; 0: none
-    rotate_after_normalise: bool = False  # corners become mean grey: a slip of the `normalisers` study
+    rotate_after_normalise: bool = False  # corners become mean grey, as in the code of study `normalisers`
 
     def __post_init__(self):
         if isinstance(self.groups, list):  # JSON and papermill have no tuples
@@ -68,7 +70,7 @@ class Trial:
     def build(self, replicas: int = 1) -> Net:
         """The trial's network for R replicas, not initialised."""
         return build(
-            self.network,
+            NETWORKS[self.network],
             self.normaliser,
             replicas,
             self.groups,
@@ -102,26 +104,41 @@ class Trial:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     def describe(self) -> str:
-        """The echo shown in notebooks: every setting, those that differ from the protocol marked with `*`."""
-        base = PROTOCOLS[self.protocol]
-        lines = [f"trial {self.name} of protocol {self.protocol} (* differs from the protocol)"]
+        """The echo shown in notebooks: every setting, those that differ from the study's protocol marked with `*`."""
+        protocol = STUDIES[self.study].protocol if self.study in STUDIES else {}
+        base = {**_DEFAULTS, **protocol}
+        lines = [f"trial {self.name} of study {self.study} (* differs from its protocol)"]
         for key, value in self.settings().items():
-            if key not in ("name", "protocol"):
-                mark = "*" if value != base.get(key, _DEFAULTS.get(key)) else " "
+            if key not in ("name", "study"):
+                mark = "*" if value != base.get(key) else " "
                 lines.append(f"{mark} {key:<24}{'of the network' if value is None else value}")
         return "\n".join(lines)
 
 
-def make_trial(protocol: str, name: str, **settings) -> Trial:
-    """The trial `name` of a published protocol, with `settings` replaced. Raises TrialError naming what is unknown."""
-    if protocol not in PROTOCOLS:
-        raise TrialError(f"protocol={protocol!r} is unknown; valid: {', '.join(PROTOCOLS)}")
+def make_trial(study: str, name: str, like: str | None = None, **settings) -> Trial:
+    """The arm `name` of a study, with `settings` replaced.
+
+    A trial of your own says which arm it is like: `like="bn"` starts from that arm, `like=""` from the bare protocol.
+    Raises TrialError naming what is unknown and what is valid.
+    """
+    if study not in STUDIES:
+        raise TrialError(f"study={study!r} is unknown; valid: {', '.join(STUDIES)}")
+    arms = STUDIES[study].arms
+    if like is None and name not in arms:
+        own = f'; for a trial of your own say like="{next(iter(arms))}", or like="" for the bare protocol'
+        raise TrialError(f"{study} has no arm {name!r}: {_hint(name, arms)}valid: {', '.join(arms)}{own}")
+    if like and like not in arms:
+        raise TrialError(f"like={like!r} is no arm of {study}: {_hint(like, arms)}valid: {', '.join(arms)}")
     for key in settings:
         if key not in FIELDS:
-            close = difflib.get_close_matches(key, FIELDS, 1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise TrialError(f"unknown setting {key!r}: {hint}valid: {', '.join(FIELDS)}")
-    return Trial(**{"name": name, "protocol": protocol, **PROTOCOLS[protocol], **settings})
+            raise TrialError(f"unknown setting {key!r}: {_hint(key, FIELDS)}valid: {', '.join(FIELDS)}")
+    start = STUDIES[study].settings(name if like is None else like)
+    return Trial(**{"name": name, "study": study, **start, **settings})
+
+
+def _hint(word: str, valid: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(valid), 1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def _check_type(name: str, value: object, kind: type) -> None:
@@ -163,45 +180,4 @@ def _check_ranges(trial: Trial) -> None:
 
 
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Trial) if f.default is not dataclasses.MISSING}
-FIELDS = tuple(f.name for f in dataclasses.fields(Trial) if f.name not in ("name", "protocol"))
-
-# What each published study states; where its documents are silent the notebooks say "not stated; we use ...".
-# `speedrun` is nobody's study: notebook `speedrun` says how it was chosen.
-PROTOCOLS: dict[str, dict] = {
-    "regularisers": {
-        "network": "regularisers",
-        "epochs": 25,
-        "batch_size": 128,
-        "optimiser": "adam",
-        "learning_rate": 0.03,
-        "schedule": "pi",
-        "running_var_start": 0.0,
-    },
-    "normalisers": {
-        "network": "normalisers",
-        "epochs": 20,
-        "batch_size": 128,
-        "optimiser": "sgd",
-        "learning_rate": 0.01,
-        "momentum": 0.9,
-        "l1": 1e-4,
-        "rotate_after_normalise": True,
-    },
-    "progression": {
-        "network": "gap",
-        "epochs": 15,
-        "batch_size": 64,
-        "optimiser": "sgd",
-        "learning_rate": 0.015,
-        "momentum": 0.9,
-    },
-    "speedrun": {
-        "network": "speedrun",
-        "epochs": 3,
-        "batch_size": 128,
-        "optimiser": "adam",
-        "learning_rate": 0.02,
-        "schedule": "one_cycle",
-        "label_smoothing": 0.1,
-    },
-}
+FIELDS = tuple(f.name for f in dataclasses.fields(Trial) if f.name not in ("name", "study"))

@@ -16,7 +16,7 @@ from torchvision.transforms.functional import rotate
 
 from s6lib import data, places
 
-MNIST_FOLDER = places.data_dir() / "MNIST" / "raw"
+MNIST_FOLDER = paths.data_dir() / "MNIST" / "raw"
 needs_mnist = pytest.mark.skipif(
     not all((MNIST_FOLDER / name).exists() for name in data.MNIST_SHA256),
     reason=f"MNIST's files are not in {MNIST_FOLDER}; point S6_DATA_DIR at the folder that holds MNIST/raw",
@@ -318,11 +318,11 @@ def test_unknown_dataset():
 def test_data_dir(monkeypatch):
     # S6_DATA_DIR, the repository's `data` where it is unset or empty, from whatever folder; ~ is understood.
     monkeypatch.setenv("S6_DATA_DIR", "~/sets")
-    assert places.data_dir() == Path.home() / "sets"
+    assert paths.data_dir() == Path.home() / "sets"
     monkeypatch.chdir(Path.home())
     for clear in (lambda: monkeypatch.setenv("S6_DATA_DIR", ""), lambda: monkeypatch.delenv("S6_DATA_DIR")):
         clear()
-        assert places.data_dir() == Path(__file__).resolve().parents[1] / "data"
+        assert paths.data_dir() == Path(__file__).resolve().parents[1] / "data"
 
 
 @needs_mnist

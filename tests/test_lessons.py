@@ -3,12 +3,12 @@
 import pytest
 import torch
 from matplotlib.figure import Figure
+from s6lib.models.norms import NORMALISERS, NormContext, make_norm
 
-from s6lib import lessons
-from s6lib.norms import NORMALISERS, Site, make_norm
+from s6lib import tutorial
 
 SHAPE = (4, 6, 2, 3)
-SITE = Site(6, 2, 3, groups=3, ghost_splits=2)
+CONTEXT = NormContext(6, 2, 3, groups=3, ghost_splits=2)
 # An index per image, channel and pixel: elements with equal indices on all three share a statistic.
 IMAGE, CHANNEL, PIXEL = (torch.arange(k) for k in (4, 6, 6))
 ZERO = {"image": IMAGE * 0, "channel": CHANNEL * 0, "pixel": PIXEL * 0}
@@ -36,7 +36,7 @@ def documented(keys):
 
 def make(name):
     torch.manual_seed(0)
-    return make_norm(name, SITE)
+    return make_norm(name, CONTEXT)
 
 
 def test_every_normaliser_has_its_axes_documented():
@@ -45,41 +45,41 @@ def test_every_normaliser_has_its_axes_documented():
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_sharing_is_over_the_documented_axes(name):
-    assert torch.equal(lessons.sharing(make(name), SHAPE), documented(DOCUMENTED[name]))
+    assert torch.equal(tutorial.sharing(make(name), SHAPE), documented(DOCUMENTED[name]))
 
 
 @pytest.mark.parametrize("name", ["batch", "ghost", "batch_renorm"])
 def test_evaluation_shares_nothing_where_running_statistics_exist(name):
-    assert torch.equal(lessons.sharing(make(name).eval(), SHAPE), documented(ALONE))
+    assert torch.equal(tutorial.sharing(make(name).eval(), SHAPE), documented(ALONE))
 
 
 @pytest.mark.parametrize("name", ["layer", "layer_full", "group", "instance", "rms", "filter_response", "group_ws"])
 def test_evaluation_changes_nothing_where_they_do_not(name):
-    assert torch.equal(lessons.sharing(make(name).eval(), SHAPE), documented(DOCUMENTED[name]))
+    assert torch.equal(tutorial.sharing(make(name).eval(), SHAPE), documented(DOCUMENTED[name]))
 
 
 def test_sharing_leaves_the_normaliser_as_it_was():
     norm = make("batch")
-    lessons.sharing(norm, SHAPE)
+    tutorial.sharing(norm, SHAPE)
     assert norm.weight.dtype == torch.float32
     assert torch.equal(norm.running_mean, torch.zeros(6))
 
 
 def test_replicas_never_share():
-    norm = make_norm("layer", Site(3, replicas=2))
-    parts = lessons.partition(norm, SHAPE)
+    norm = make_norm("layer", NormContext(3, replicas=2))
+    parts = tutorial.partition(norm, SHAPE)
     assert len(parts[0, :3].unique()) == len(parts[0, 3:].unique()) == 1
     assert parts[0, 0, 0, 0] != parts[0, 3, 0, 0]
 
 
 def test_partition_numbers_parts_in_order_of_appearance():
-    parts = lessons.partition(make("instance"), SHAPE)
+    parts = tutorial.partition(make("instance"), SHAPE)
     assert torch.equal(parts[:, :, 0, 0].flatten(), torch.arange(24))
 
 
 def test_statistics_of_a_partition_are_those_over_its_axes():
     x = torch.randn(SHAPE, dtype=torch.float64)
-    mean, var = lessons.statistics(x, lessons.partition(make("batch"), SHAPE))
+    mean, var = tutorial.statistics(x, tutorial.partition(make("batch"), SHAPE))
     torch.testing.assert_close(mean, x.mean((0, 2, 3), keepdim=True).expand(SHAPE))
     torch.testing.assert_close(var, x.var((0, 2, 3), correction=0, keepdim=True).expand(SHAPE))
 
@@ -89,11 +89,11 @@ def test_statistics_of_a_partition_are_those_over_its_axes():
     [("batch", (6, 4, 1, 6)), ("ghost", (12, 2, 1, 6)), ("layer", (4, 1, 6, 6)), ("group", (12, 1, 2, 6))],
 )
 def test_reach_counts_statistics_images_channels_and_pixels(name, expected):
-    assert tuple(lessons.reach(make(name), SHAPE).values()) == expected
+    assert tuple(tutorial.reach(make(name), SHAPE).values()) == expected
 
 
 def test_cube_colours_the_chosen_element_and_those_that_share_with_it():
-    ax = lessons.cube(Figure().subplots(), make_norm("batch", Site(4, 2, 2)))
+    ax = tutorial.cube(Figure().subplots(), make_norm("batch", NormContext(4, 2, 2)))
     colours = ax.collections[0].get_facecolors()
     blue = torch.tensor(colours[:, 0]).isclose(torch.tensor(0x56 / 255, dtype=torch.float64)).sum()
     assert len(colours) == 3 * 16
@@ -103,43 +103,43 @@ def test_cube_colours_the_chosen_element_and_those_that_share_with_it():
 
 def test_tiles_write_every_value_and_each_tiles_statistics():
     x = torch.arange(24.0).view(2, 3, 2, 2)
-    parts = lessons.partition(make_norm("layer", Site(3, 2, 2)), (2, 3, 2, 2))
-    written = [text.get_text() for text in lessons.tiles(Figure().subplots(), x, parts).texts]
+    parts = tutorial.partition(make_norm("layer", NormContext(3, 2, 2)), (2, 3, 2, 2))
+    written = [text.get_text() for text in tutorial.tiles(Figure().subplots(), x, parts).texts]
     assert {str(value) for value in range(24)} <= set(written)
     assert written.count("5.500 | 11.917") == 3  # 0..11: mean 5.5, variance (12^2 - 1) / 12
 
 
 def test_squeeze_maps_the_full_range_onto_the_given_one():
     image = torch.tensor([0, 51, 255], dtype=torch.uint8)
-    assert lessons.squeeze(image, 20, 100).tolist() == [20, 36, 100]
+    assert tutorial.squeeze(image, 20, 100).tolist() == [20, 36, 100]
 
 
 def test_stretch_spans_the_full_range_and_keeps_the_order():
     image = torch.tensor([[20, 36], [60, 100]], dtype=torch.uint8)
-    assert lessons.stretch(image).tolist() == [[0, 51], [128, 255]]
+    assert tutorial.stretch(image).tolist() == [[0, 51], [128, 255]]
 
 
 def test_stretch_leaves_a_full_range_alone():
     image = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(lessons.stretch(image), image)
+    assert torch.equal(tutorial.stretch(image), image)
 
 
 def test_equalise_flattens_the_cumulative_histogram():
     # grey levels piled up at the dark end, each held by 16 pixels: afterwards the levels are evenly spaced
     image = ((torch.arange(1024) // 16) ** 2 // 64).to(torch.uint8)
-    levels = lessons.equalise(image).unique()
-    cumulative = lessons.histogram(lessons.equalise(image)).cumsum(0)[levels.long()] / 1024
+    levels = tutorial.equalise(image).unique()
+    cumulative = tutorial.histogram(tutorial.equalise(image)).cumsum(0)[levels.long()] / 1024
     start = cumulative[0]
     torch.testing.assert_close(levels / 255, (cumulative - start) / (1 - start), atol=0.501 / 255, rtol=0)
 
 
 def test_equalise_makes_each_level_as_common_as_its_neighbours_when_all_pixels_differ():
     image = (torch.arange(128) + 7).to(torch.uint8)
-    assert lessons.histogram(lessons.equalise(image)).max() == 1
-    assert (lessons.equalise(image).int().diff() - 2).abs().max() <= 1
+    assert tutorial.histogram(tutorial.equalise(image)).max() == 1
+    assert (tutorial.equalise(image).int().diff() - 2).abs().max() <= 1
 
 
-@pytest.mark.parametrize("change", [lessons.stretch, lessons.equalise])
+@pytest.mark.parametrize("change", [tutorial.stretch, tutorial.equalise])
 def test_a_flat_image_stays_flat(change):
     image = torch.full((4, 4), 77, dtype=torch.uint8)
     assert len(change(image).unique()) == 1
@@ -147,13 +147,13 @@ def test_a_flat_image_stays_flat(change):
 
 def test_histogram_counts_every_pixel_once():
     image = torch.tensor([[0, 0], [3, 255]], dtype=torch.uint8)
-    counts = lessons.histogram(image)
+    counts = tutorial.histogram(image)
     assert (counts[0], counts[3], counts[255], counts.sum()) == (2, 1, 1, 4)
 
 
 def test_show_grey_fills_three_panels():
     axes = Figure().subplots(3)
-    lessons.show_grey(axes, torch.arange(256, dtype=torch.uint8).view(16, 16), "ramp")
+    tutorial.show_grey(axes, torch.arange(256, dtype=torch.uint8).view(16, 16), "ramp")
     assert axes[0].get_title() == "ramp"
     assert axes[2].lines[0].get_ydata()[-1] == pytest.approx(100)
 
@@ -161,20 +161,20 @@ def test_show_grey_fills_three_panels():
 def test_edge_maps_see_their_own_direction_only():
     upright = torch.zeros(1, 28, 28)
     upright[..., 14:] = 1  # one vertical edge
-    maps = lessons.edge_maps(upright)
+    maps = tutorial.edge_maps(upright)
     assert maps.shape == (1, 3, 26, 26)
     assert maps[0, 0].max() == 4
     assert maps[0, 1].abs().max() == 0
 
 
 def test_random_batches_hold_different_images():
-    batches = lessons.random_batches(20, 8, 10)
+    batches = tutorial.random_batches(20, 8, 10)
     assert all(len(batch.unique()) == 8 for batch in batches)
 
 
 def test_noise_of_the_mean_falls_with_the_root_of_the_batch_size():
     maps = torch.randn(2000, 2, 1, 1, generator=torch.Generator().manual_seed(1))
-    ratio = lessons.mean_noise(maps, 4, 2000) / lessons.mean_noise(maps, 64, 2000)
+    ratio = tutorial.mean_noise(maps, 4, 2000) / tutorial.mean_noise(maps, 64, 2000)
     torch.testing.assert_close(ratio, torch.full((2,), 4.0), atol=0.3, rtol=0)
 
 
@@ -182,30 +182,30 @@ def test_running_is_what_batch_norm_keeps():
     norm, x = torch.nn.BatchNorm1d(1), torch.randn(5, 8, 1)
     for batch in x:
         norm(batch)
-    torch.testing.assert_close(lessons.running(x.mean((1, 2)), 0.0)[-1], norm.running_mean[0])
-    torch.testing.assert_close(lessons.running(x.var((1, 2)), 1.0)[-1], norm.running_var[0])
+    torch.testing.assert_close(tutorial.running(x.mean((1, 2)), 0.0)[-1], norm.running_mean[0])
+    torch.testing.assert_close(tutorial.running(x.var((1, 2)), 1.0)[-1], norm.running_var[0])
 
 
 def test_companions_move_batch_norm_and_not_layer_norm():
     maps = torch.rand(40, 6, 2, 3, generator=torch.Generator().manual_seed(2))
-    few, many = (lessons.among(make("batch"), maps, size).std() for size in (2, 30))
+    few, many = (tutorial.among(make("batch"), maps, size).std() for size in (2, 30))
     assert few > 2 * many > 0
-    assert lessons.among(make("layer"), maps, 30).std() < 1e-6
+    assert tutorial.among(make("layer"), maps, 30).std() < 1e-6
 
 
 def test_show_running_draws_the_batches_and_one_line_per_start():
     values = torch.full((10,), 2.0)
-    ax = lessons.show_running(Figure().subplots(), values, "variance", [1, 0])
+    ax = tutorial.show_running(Figure().subplots(), values, "variance", [1, 0])
     assert [line.get_ydata()[-1] for line in ax.lines[:3]] == pytest.approx([2, 2 - 0.9**10, 2 - 2 * 0.9**10])
 
 
 def test_show_draws_has_a_strip_per_batch_size():
-    ax = lessons.show_draws(Figure().subplots(), {2: torch.zeros(5), "8, layer norm": torch.ones(5)})
+    ax = tutorial.show_draws(Figure().subplots(), {2: torch.zeros(5), "8, layer norm": torch.ones(5)})
     assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "8, layer norm"]
     assert ax.lines[1].get_ydata().tolist() == [1] * 5
 
 
 def test_show_noise_draws_percent_and_the_root_law():
     sizes, one = torch.tensor([4, 16]), torch.ones(1)
-    ax = lessons.show_noise(Figure().subplots(), sizes, torch.tensor([[0.5], [0.25]]), one, ["blur"])
+    ax = tutorial.show_noise(Figure().subplots(), sizes, torch.tensor([[0.5], [0.25]]), one, ["blur"])
     assert ax.lines[0].get_ydata().tolist() == ax.lines[1].get_ydata().tolist() == [50, 25]

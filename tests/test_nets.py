@@ -9,10 +9,11 @@ import torch
 import torchsummary
 from hypothesis import given
 from hypothesis import strategies as st
+from s6lib.models.norms import NORMALISERS, StandardisedConv2d
 
 import s6lib
-from s6lib import nets, streams
-from s6lib.norms import NORMALISERS, StandardisedConv2d
+from s6lib import streams
+from s6lib.models import builder, describe, layers, replicas
 
 PUBLISHED = pd.read_csv(Path(s6lib.__file__).parent / "published" / "layer_tables.csv")
 # The published tables' names: network and its number of parameters.

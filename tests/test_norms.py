@@ -5,18 +5,17 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-
-from s6lib.norms import (
+from s6lib.models.norms import (
     EPS,
     NORMALISERS,
     BatchRenorm,
     GhostBatchNorm,
-    Site,
+    NormContext,
     StandardisedConv2d,
     divisors,
     make_norm,
 )
+from torch import Tensor
 
 N, C, H, W = 6, 4, 5, 3  # one replica's test input
 GROUPS, SPLITS = 2, 3
@@ -27,7 +26,7 @@ WITH_STATISTICS = ["batch", "ghost", "batch_renorm"]
 def norm_at(name: str, replicas: int = 1, **changes):
     """The normaliser in float64 with scales and shifts of its own for every element."""
     options = {"channels": C, "height": H, "width": W, "groups": GROUPS, "ghost_splits": SPLITS, **changes}
-    norm = make_norm(name, Site(replicas=replicas, **options)).double()
+    norm = make_norm(name, NormContext(replicas=replicas, **options)).double()
     for parameter in norm.parameters():
         torch.nn.init.normal_(parameter, 0.5)
     return norm
@@ -109,7 +108,7 @@ def test_channels_last_changes_nothing(name):
 @pytest.mark.parametrize("name", ["layer", "layer_full", "group", "instance"])
 def test_normalises(name):
     # With scale 1 and shift 0 the elements that share a statistic have mean 0 and variance 1.
-    norm = make_norm(name, Site(C, H, W, groups=GROUPS)).double()
+    norm = make_norm(name, NormContext(C, H, W, groups=GROUPS)).double()
     y = norm(input_for(norm))
     parts = {"layer": 1, "layer_full": 1, "group": GROUPS, "instance": C}[name]
     y = y.reshape(N * parts, -1)
@@ -120,7 +119,7 @@ def test_normalises(name):
 @pytest.mark.parametrize("name", LAYERS)
 def test_parameters_start_neutral(name):
     # Scale 1, shift 0 and, for filter response norm, threshold 0; one of each per channel but for layer_full.
-    norm = make_norm(name, Site(C, H, W, replicas=2))
+    norm = make_norm(name, NormContext(C, H, W, replicas=2))
     shape = (2 * C, H, W) if name == "layer_full" else (2 * C,)
     expected = {"weight": torch.ones(shape), "bias": torch.zeros(shape)}
     if name == "filter_response":
@@ -129,7 +128,7 @@ def test_parameters_start_neutral(name):
 
 
 def test_none_is_no_layer():
-    assert make_norm("none", Site(C)) is None
+    assert make_norm("none", NormContext(C)) is None
 
 
 # --- how they are related ---
@@ -171,10 +170,10 @@ def _rows(batch) -> dict[str, Tensor]:
 @given(channels=st.integers(1, 6), height=st.integers(1, 4), width=st.integers(2, 4), replicas=st.integers(1, 3))
 def test_group_norm_ends(channels, height, width, replicas):
     # One group is layer norm, C groups are instance norm, whatever the shape.
-    site = Site(channels, height, width, replicas)
+    site = NormContext(channels, height, width, replicas)
     x = torch.randn(3, replicas * channels, height, width, dtype=torch.float64)
     for groups, name in ((1, "layer"), (channels, "instance")):
-        group = make_norm("group", Site(channels, height, width, replicas, groups)).double()
+        group = make_norm("group", NormContext(channels, height, width, replicas, groups)).double()
         torch.testing.assert_close(group(x), make_norm(name, site).double()(x), rtol=1e-9, atol=1e-9)
 
 
@@ -367,7 +366,7 @@ def test_deepcopy_is_independent(name):
 def test_groups_that_do_not_divide(name, groups):
     message = f"^group norm: groups={groups} does not divide channels=16; valid: 1, 2, 4, 8, 16$"
     with pytest.raises(ValueError, match=message):
-        make_norm(name, Site(16, groups=groups, replicas=3))
+        make_norm(name, NormContext(16, groups=groups, replicas=3))
 
 
 def test_splits_that_do_not_divide():
@@ -378,7 +377,7 @@ def test_splits_that_do_not_divide():
 
 def test_unknown_normaliser():
     with pytest.raises(ValueError, match="unknown normaliser 'btach'") as error:
-        make_norm("btach", Site(4))
+        make_norm("btach", NormContext(4))
     assert all(name in str(error.value) for name in NORMALISERS)
 
 

@@ -51,7 +51,7 @@ FIGURES = {
     "weight_norms": plots.weight_norms,
     "by_setting": lambda r: plots.by_setting([r, r], [0, 1e-3], "lambda (no unit)"),
     "jumps": lambda r: plots.jumps([r]),
-    "fit_gap": lambda r: plots.fit_gap([r]),
+    "generalisation_gap": lambda r: plots.generalisation_gap([r]),
     "penalty_against_loss": lambda r: plots.penalty_against_loss([r]),
     "zeros_by_layer": lambda r: plots.zeros_by_layer([r]),
     "batch_noise": lambda r: plots.batch_noise(pd.DataFrame({"images": [8, 16], "noise": [0.1, 0.07]}), r),
@@ -218,7 +218,7 @@ def test_time_is_per_seed(record):
 def test_few_seeds_and_one_epoch_can_be_drawn(seeds):
     # no interval, no line: still a figure
     short = make_record({"test_accuracy": np.full((seeds, 1), 100.0)})
-    for name in ("curves", "overlay", "small_multiples", "dots", "jumps", "fit_gap"):
+    for name in ("curves", "overlay", "small_multiples", "dots", "jumps", "generalisation_gap"):
         figure_of(FIGURES[name](short)).canvas.draw()
 
 
@@ -281,5 +281,5 @@ def test_every_replica_lost(tmp_path):
     assert [entry["seed"] for entry in lost.diverged] == [0, 1]
     for draw in (plots.curves, plots.weight_norms, plots.confusion, plots.confidence):
         draw(lost)
-    for draw in (plots.overlay, plots.small_multiples, plots.dots, plots.jumps, plots.fit_gap):
+    for draw in (plots.overlay, plots.small_multiples, plots.dots, plots.jumps, plots.generalisation_gap):
         draw([lost])

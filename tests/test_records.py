@@ -79,7 +79,7 @@ def test_round_trip_of_a_divergence(tmp_path):
     odd.weight_norms.loc[odd.weight_norms.seed == 3, "sum_abs"] = [np.nan, np.inf, np.nan]
     odd.logits[1] = np.nan
     assert_equal(records.load(records.save(odd, tmp_path / "gbn")), odd)
-    assert records.load(tmp_path / "gbn").sound == [0]
+    assert records.load(tmp_path / "gbn").non_diverged == [0]
 
 
 def test_round_trip_without_any_history(tmp_path):

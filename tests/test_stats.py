@@ -172,11 +172,11 @@ def test_commonly_missed_pools_trials():
     assert stats.commonly_missed([], 9) == []
 
 
-def test_one_more_holds_one_more():
+def test_prediction_interval_holds_prediction_interval():
     # of a thousand tries, 95 in a hundred find a sixth value within what five said; the mean's interval is narrower
     values = np.random.default_rng(0).normal(99, 0.1, (1000, 6))
-    spans = [stats.one_more(row[:5]) for row in values]
+    spans = [stats.prediction_interval(row[:5]) for row in values]
     inside = [span.low <= row[5] <= span.high for span, row in zip(spans, values, strict=True)]
     assert 0.93 < np.mean(inside) < 0.97
-    assert stats.one_more(values[0]).low < stats.mean_interval(values[0]).low
-    assert np.isnan(stats.one_more([99.0]).low)
+    assert stats.prediction_interval(values[0]).low < stats.mean_interval(values[0]).low
+    assert np.isnan(stats.prediction_interval([99.0]).low)

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from s6lib.models.builder import stack_replicas
+from s6lib.models.norms import NORMALISERS
+from s6lib.penalties import add_l1_subgradient, make_optimiser, soft_threshold
 
 from s6lib import data, nets, training
-from s6lib.nets import stack_replicas
-from s6lib.norms import NORMALISERS
-from s6lib.penalties import add_l1_subgradient, make_optimiser, soft_threshold
 from s6lib.trial import Trial, TrialError, make_trial
 
 SEEDS = [3, 0, 7, 1]
@@ -452,7 +452,7 @@ def test_poisoned_replica_is_recorded_and_harms_nobody(tiny):
     record = poisoned.records()[0]
     assert record.diverged == [{"seed": 0, "epoch": 1, "step": 1}]
     assert set(record.history.seed) == {3, 7}
-    assert record.sound == [0, 2]
+    assert record.non_diverged == [0, 2]
 
 
 def test_late_divergence_is_dated(tiny):
@@ -474,7 +474,7 @@ def test_everything_diverges(tiny, tmp_path):
     assert {entry["epoch"] for entry in record.diverged} == {1}
     assert all(2 <= entry["step"] <= 3 for entry in record.diverged)  # the first step's loss is still sound
     assert len(record.history) == 0
-    assert record.sound == []
+    assert record.non_diverged == []
     loaded = training.records.load(training.records.save(record, tmp_path / "t"))
     assert loaded.diverged == record.diverged
 

@@ -9,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from s6lib import stats
-from s6lib.plots.shared import GREEN, GREY, RED, data_title, some, title
+from s6lib.evidence import images as per_image
+from s6lib.evidence import measures
+from s6lib.plots.shared import data_title, some, title
 from s6lib.records import Record
+from s6lib.studies.base import GREEN, GREY, RED
 
 
 def samples(dataset, rotation: float, rotate_after_normalise: bool = False, count: int = 10, seed: int = 0) -> Figure:
@@ -60,7 +62,7 @@ def misclassified_grid(
 
 def grids_side_by_side(records: Sequence[Record], count: int = 10, images: np.ndarray | None = None) -> Figure:
     """The `count` test images that all trials together miss most, a row per image and a column per trial."""
-    numbers = stats.commonly_missed(records, count)
+    numbers = per_image.commonly_missed(records, count)
     across = max(len(records), 1)
     size = (1.45 * across + 0.7, 1.8 * max(len(numbers), 1) + 0.8)
     figure, grid = plt.subplots(max(len(numbers), 1), across, figsize=size, squeeze=False, subplot_kw=_BARE)
@@ -70,7 +72,7 @@ def grids_side_by_side(records: Sequence[Record], count: int = 10, images: np.nd
     text = f"{data_title(records)}\nthe {len(numbers)} test images all trials miss most{trouble}"
     figure.suptitle(text, x=0.01, ha="left")
     for column, record in zip(grid.T, records, strict=True):
-        table = stats.judge(record).iloc[numbers]
+        table = per_image.per_image_errors(record).iloc[numbers]
         for ax, row in zip(column, table.itertuples(), strict=False):
             _digit(ax, shown[row.image], row)
         title = {"xycoords": "axes fraction", "ha": "center", "fontweight": "bold", "fontsize": 9}
@@ -109,7 +111,7 @@ def confusion(record: Record, ax: Axes | None = None) -> Axes:
     """Errors only, summed over seeds: how often label i was taken for j."""
     ax = ax or plt.subplots(figsize=(6, 5.2))[1]
     counts = np.zeros((10, 10), int)
-    guesses = record.predictions[record.sound]
+    guesses = record.predictions[record.non_diverged]
     np.add.at(counts, (np.broadcast_to(record.labels, guesses.shape), guesses), 1)
     np.fill_diagonal(counts, 0)
     picture = ax.imshow(counts, cmap="Blues", vmin=0, vmax=max(counts.max(), 1))
@@ -117,7 +119,7 @@ def confusion(record: Record, ax: Axes | None = None) -> Axes:
         ink = "white" if 2 * counts[i, j] > counts.max() else "black"
         ax.text(j, i, counts[i, j], ha="center", va="center", fontsize=8, color=ink)
     bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8, ticks=MaxNLocator(integer=True))
-    bar.set_label(f"errors (images, summed over {stats.who(record)})")
+    bar.set_label(f"errors (images, summed over {measures.who(record)})")
     ax.set(xlabel="predicted digit (class)", ylabel="label (class)", xticks=range(10), yticks=range(10))
     ax.set_title(f"{data_title([record])}\n{record.name}, {counts.sum()} errors", loc="left")
     ax.grid(visible=False)
@@ -129,8 +131,8 @@ _BARE = {"xticks": [], "yticks": []}
 
 def _chosen(record: Record, count: int, numbers: Sequence[int] | None) -> pd.DataFrame:
     if numbers is None:
-        return stats.misclassified(record)[:count]
-    return stats.judge(record).iloc[list(numbers)]
+        return per_image.misclassified(record)[:count]
+    return per_image.per_image_errors(record).iloc[list(numbers)]
 
 
 def _which(numbers: Sequence[int] | None, count: int, chosen: pd.DataFrame) -> str:

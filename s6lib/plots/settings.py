@@ -8,27 +8,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from s6lib import stats
+from s6lib.evidence import measures, statistics
 from s6lib.plots.shared import (
-    BLACK,
-    BLUE,
-    GREY,
     accuracy_scale,
     convolutions,
     data_title,
     epoch_axis,
+    kept_weight_norms,
     legend_beside,
-    look,
     loss_scale,
     percent,
-    published_for,
     published_line,
     seed_mean_lines,
     some,
-    sound_weight_norms,
     title,
+    trial_style,
 )
 from s6lib.records import Record
+from s6lib.studies.base import BLACK, BLUE, GREY
 
 
 def by_setting(records: Sequence[Record], values: Sequence[float], label: str, ax: Axes | None = None) -> Axes:
@@ -38,9 +35,9 @@ def by_setting(records: Sequence[Record], values: Sequence[float], label: str, a
         return ax
     for shift, column, colour, marker in ((-0.06, "train_accuracy", GREY, "s"), (0.06, "test_accuracy", BLUE, "o")):
         x = np.arange(len(records)) + shift
-        found = [stats.mean_interval(stats.last(record, column)) for record in records]
+        found = [statistics.mean_interval(measures.last(record, column)) for record in records]
         for place, record in zip(x, records, strict=True):
-            seeds = stats.last(record, column)
+            seeds = measures.last(record, column)
             ax.scatter(np.full(len(seeds), place), seeds, s=14, color=colour, alpha=0.5, linewidths=0)
         half = np.nan_to_num([one.high - one.mean for one in found])  # one seed: no interval
         mean = [one.mean for one in found]
@@ -60,13 +57,13 @@ def jumps(records: Sequence[Record], ax: Axes | None = None) -> Axes:
     if not some(ax, records):
         return ax
     for record in records:
-        colour, line, marker = look(record.name)
-        steps = np.abs(np.diff(stats.by_epoch(record, "test_accuracy")))  # [R, epochs - 1]
+        colour, line, marker = trial_style(record)
+        steps = np.abs(np.diff(measures.by_epoch(record, "test_accuracy")))  # [R, epochs - 1]
         epochs = np.arange(2, steps.shape[1] + 2)
         ax.plot(epochs, np.maximum(steps, 0.005).T, color=colour, ls=line, lw=0.5, alpha=0.35)
         if len(steps):
             ax.plot(epochs, steps.mean(0), color=colour, ls=line, marker=marker, ms=4, lw=2, label=record.name)
-        seen = published_for(record, "per_epoch")
+        seen = measures.published_for(record, "per_epoch")
         seen = seen.assign(step=seen.test_accuracy_pct.diff().abs().clip(0.005))
         published_line(ax, seen, "step", colour, f"{record.name} published, 1 seed")
     ax.set(yscale="log", ylim=(0.005, None))
@@ -78,16 +75,16 @@ def jumps(records: Sequence[Record], ax: Axes | None = None) -> Axes:
     return ax
 
 
-def fit_gap(records: Sequence[Record], ax: Axes | None = None) -> Axes:
+def generalisation_gap(records: Sequence[Record], ax: Axes | None = None) -> Axes:
     """Training minus test accuracy per epoch, points: every seed thin, the mean thick."""
     ax = ax or plt.subplots(figsize=(8, 3.8))[1]
     if not some(ax, records):
         return ax
     for record in records:
-        colour, line, _ = look(record.name)
-        table = stats.history(record).assign(gap=lambda rows: rows.train_accuracy - rows.test_accuracy)
+        colour, line, _ = trial_style(record)
+        table = measures.history(record).assign(gap=lambda rows: rows.train_accuracy - rows.test_accuracy)
         seed_mean_lines(ax, table.pivot(index="epoch", columns="seed", values="gap"), colour, line, record.name)
-        seen = published_for(record, "per_epoch")
+        seen = measures.published_for(record, "per_epoch")
         gap = seen.train_accuracy_pct - seen.test_accuracy_pct
         published_line(ax, seen.assign(gap=gap), "gap", colour, f"{record.name} published, 1 seed")
     ax.axhline(0, color=BLACK, lw=0.8)
@@ -106,11 +103,11 @@ def penalty_against_loss(records: Sequence[Record], ax: Axes | None = None) -> A
     if not some(ax, records):
         return ax
     for record in records:
-        colour, _, marker = look(record.name)
-        loss = stats.history(record).groupby("epoch").train_loss.mean()
+        colour, _, marker = trial_style(record)
+        loss = measures.history(record).groupby("epoch").train_loss.mean()
         ax.plot(loss, color=colour, marker=marker, ms=4, label=f"{record.name}: loss")
         if record.trial.l1:
-            norms = sound_weight_norms(record)
+            norms = kept_weight_norms(record)
             sums = norms[norms.epoch > 0].groupby("epoch").sum_abs.mean()
             ax.plot(
                 record.trial.l1 * sums, color=colour, ls="--", marker=marker, ms=4, mfc="white", label="its penalty"
@@ -129,7 +126,7 @@ def zeros_by_layer(records: Sequence[Record], near: float = 1e-3) -> Figure:
         return figure
     title(figure, records, "convolution weights, mean over seeds")
     for record in records:
-        colour, line, marker = look(record.name)
+        colour, line, marker = trial_style(record)
         layers = [np.abs(w) for w in convolutions(record).values()]
         for ax, limit in zip(axes, (0, near), strict=True):
             share = [percent((w == 0) if limit == 0 else (w < limit)) for w in layers]

@@ -2,8 +2,6 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from s6lib.records import Record
+from s6lib.studies import find_arm
+from s6lib.studies.base import COLOURS
 
 STYLE = {
     "figure.facecolor": "white",  # opaque, so that a figure reads on a dark page as well
@@ -43,45 +43,8 @@ STYLE = {
     "lines.linewidth": 1.6,
     "image.cmap": "gray",
 }
-# Okabe and Ito 2008, without their yellow (too pale on white), and a grey.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, GREY)
 LINES = ("-", "--", "-.", ":")
 MARKERS = "os^Dv<>P"
-LOOKS = {
-    "none": (GREY, "--", ">"),
-    "bn": (BLACK, "-", "o"),
-    "bn_batch64": (GREY, "--", "o"),
-    "bn_l1": (ORANGE, "-", "s"),
-    "bn_l2": (BLUE, "-", "^"),
-    "bn_l1_l2": (PURPLE, "--", "D"),
-    "gbn": (GREEN, "-", "v"),
-    "gbn_batch128": (SKY, "--", "v"),
-    "gbn_l1_l2": (RED, "-.", "P"),
-    "ln_l1": (BLUE, "--", "^"),
-    "gn_l1": (GREEN, "-.", "v"),
-    "lambda_0": (BLACK, "-", "o"),
-    "lambda_1e-05": (SKY, "--", "s"),
-    "lambda_0.0001": (ORANGE, "-.", "^"),
-    "lambda_0.001": (RED, ":", "D"),
-    "skeleton": (PURPLE, "--", "s"),
-    "bn_dropout": (ORANGE, "-.", "D"),
-    "gap": (BLUE, "-", "o"),
-    "layer": (GREEN, "--", "^"),
-    "layer_full": (RED, "-.", "v"),
-    "proximal_0": (GREY, "-", "o"),
-    "proximal_1e-05": (BLUE, "--", "s"),
-    "proximal_0.0001": (GREEN, "-.", "^"),
-    "proximal_0.001": (PURPLE, ":", "D"),
-    "groups_1": (BLACK, "-", "o"),
-    "groups_2": (BLUE, "--", "s"),
-    "groups_4": (SKY, "-.", "^"),
-    "groups_5": (GREEN, ":", "D"),
-    "groups_8": (ORANGE, "-", "v"),
-    "groups_10": (RED, "--", "P"),
-    "groups_16": (PURPLE, "-.", "<"),
-}
 NAMES = {
     "learning_rate": "learning rate (per step)",
     "train_loss": "training loss (nats per image)",
@@ -97,41 +60,12 @@ def style() -> None:
     plt.rcParams.update(STYLE)
 
 
-def look(name: str) -> tuple[str, str, str]:
-    """Colour, line style and marker of the trial `name`, the same in every figure and every run."""
-    if (known := name.removeprefix("gap_")) in LOOKS:  # gap_lambda_0.001 looks like lambda_0.001
-        return LOOKS[known]
-    number = zlib.crc32(name.encode())  # `hash` of a string differs from run to run
+def trial_style(record: Record) -> tuple[str, str, str]:
+    """Colour, line style and marker of a record's trial, the same in every figure and every run."""
+    if arm := find_arm(record.trial.study, record.name):
+        return arm.colour, arm.line, arm.marker
+    number = zlib.crc32(record.name.encode())  # `hash` of a string differs from run to run
     return COLOURS[number % 8], LINES[number // 8 % 4], MARKERS[number // 32 % 8]
-
-
-# Their names for trials -> (protocol, trial) here; first epochs of runs that were broken off are left as they are.
-PUBLISHED_NAMES = {
-    ("l1_sweep", "bn (lambda 0)"): ("normalisers", "lambda_0"),
-    ("l1_sweep", "bn_l1 (lambda 1e-4)"): ("normalisers", "lambda_0.0001"),
-    ("l1_sweep", "bn_l1 (lambda 1e-3)"): ("normalisers", "lambda_0.001"),
-    ("progression", "skeleton_258602"): ("progression", "skeleton"),
-    ("progression", "bn_dropout_9736"): ("progression", "bn_dropout"),
-    ("progression", "gap_10224"): ("progression", "gap"),
-}
-
-
-@cache
-def published(table: str) -> pd.DataFrame:
-    """A table of published numbers: "per_epoch" (one seed each), "best_and_last" or "layer_tables"."""
-    frame = pd.read_csv(Path(__file__).parent.parent / "published" / f"{table}.csv")
-    if table == "per_epoch":
-        keys = [PUBLISHED_NAMES.get(key, key) for key in zip(frame.study, frame.trial, strict=True)]
-        frame["study"], frame["trial"] = zip(*keys, strict=True)
-    return frame
-
-
-def published_for(record: Record, table: str = "best_and_last") -> pd.DataFrame:
-    """The rows of a published table for this record's trial; none on other data than MNIST."""
-    frame = published(table)
-    if record.dataset["name"] != "mnist":
-        return frame[:0]
-    return frame[(frame.study == record.trial.protocol) & (frame.trial == record.name)].reset_index(drop=True)
 
 
 ACCURACY_TICKS = (99, 90, 99.4, 98, 50, 95, 80, 0, 99.2, 99.6, 97, 98.5, 99.8, 100, 99.9, 99.3, 99.5)  # by importance
@@ -193,17 +127,19 @@ def published_line(ax: Axes, table: pd.DataFrame, column: str, colour: str, labe
 
 
 def layer_weights(record: Record, wanted: Callable[[str, np.ndarray], bool]) -> dict[str, np.ndarray]:
-    """The sound replicas' weights [R, ...] that are `wanted`, in the network's order."""
+    """The weights [R, ...] that are `wanted`, in the network's order."""
     names = [name for name, w in record.weights.items() if wanted(name, w)]
-    return {name: record.weights[name][record.sound] for name in sorted(names, key=lambda n: int(n.split(".")[1]))}
+    return {
+        name: record.weights[name][record.non_diverged] for name in sorted(names, key=lambda n: int(n.split(".")[1]))
+    }
 
 
 def percent(mask: np.ndarray) -> float:
     return 100 * float(mask.sum()) / max(mask.size, 1)
 
 
-def sound_weight_norms(record: Record) -> pd.DataFrame:
-    return record.weight_norms[record.weight_norms.seed.isin([record.seeds[r] for r in record.sound])]
+def kept_weight_norms(record: Record) -> pd.DataFrame:
+    return record.weight_norms[record.weight_norms.seed.isin([record.seeds[r] for r in record.non_diverged])]
 
 
 def convolutions(record: Record) -> dict[str, np.ndarray]:
@@ -221,9 +157,9 @@ def title(figure: Figure, records: Sequence[Record], text: str) -> None:
 
 
 def data_title(records: Sequence[Record]) -> str:
-    """Data set and protocol, which every figure names."""
-    titles, protocols = ({r.dataset["title"]: 0 for r in records}, {r.trial.protocol: 0 for r in records})
-    return f"{' and '.join(titles)} · {' and '.join(protocols)}"
+    """Data set and study, which every figure names."""
+    titles, studies = ({r.dataset["title"]: 0 for r in records}, {r.trial.study: 0 for r in records})
+    return f"{' and '.join(titles)} · {' and '.join(studies)}"
 
 
 def some(ax: Axes, records: Sequence[Record]) -> bool:

@@ -8,23 +8,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy import special
 
-from s6lib import stats
+from s6lib.evidence import images as per_image
+from s6lib.evidence import measures
 from s6lib.plots.shared import (
-    BLACK,
-    BLUE,
-    COLOURS,
-    GREY,
     MARKERS,
-    RED,
-    SKY,
     convolutions,
     data_title,
     layer_weights,
-    look,
     percent,
     title,
+    trial_style,
 )
 from s6lib.records import Record
+from s6lib.studies.base import BLACK, BLUE, COLOURS, GREY, RED, SKY
 
 
 def batch_noise(table: pd.DataFrame, record: Record, ax: Axes | None = None) -> Axes:
@@ -34,7 +30,7 @@ def batch_noise(table: pd.DataFrame, record: Record, ax: Axes | None = None) -> 
     normalises together.
     """
     ax = ax or plt.subplots(figsize=(7, 3.8))[1]
-    colour = look(record.name)[0]
+    colour = trial_style(record)[0]
     ax.plot(table.images, table.noise, "o", color=colour, ms=4, alpha=0.6, label="one channel")
     middle = table.groupby("images").noise.median()
     sizes = np.array([middle.index.min(), middle.index.max()])
@@ -56,16 +52,16 @@ def batch_noise(table: pd.DataFrame, record: Record, ax: Axes | None = None) -> 
 def confidence(record: Record, ax: Axes | None = None) -> Axes:
     """How sure the seeds are of right and of wrong answers, and their mean expected calibration error."""
     ax = ax or plt.subplots(figsize=(6.5, 4))[1]
-    logits = record.logits[record.sound].astype(np.float32)
+    logits = record.logits[record.non_diverged].astype(np.float32)
     sure = 100 * special.softmax(logits, -1).max(-1)  # [R, n]
-    right = stats.correct(record)
+    right = measures.correct(record)
     bins = np.linspace(0, 100, 41)
     for kind, chosen, colour, hatch in (("right", right, BLUE, ""), ("wrong", ~right, RED, "///")):
         label = f"{kind} answers ({chosen.sum():,})"
         ax.hist(sure[chosen], bins, color=colour, hatch=hatch, edgecolor="white", alpha=0.75, label=label)
-    error = stats.expected_calibration_error(logits, record.labels).mean() if len(logits) else float("nan")
+    error = per_image.expected_calibration_error(logits, record.labels).mean() if len(logits) else float("nan")
     ax.set(yscale="log" if right.size else "linear", xlabel="confidence: probability of the predicted class (%)")
-    ax.set_ylabel(f"answers (count, {stats.who(record)}, log scale)")
+    ax.set_ylabel(f"answers (count, {measures.who(record)}, log scale)")
     ax.set_title(f"{data_title([record])}\n{record.name}, calibration error {error:.2f} %", loc="left")
     ax.legend(loc="upper left")
     return ax
@@ -75,14 +71,14 @@ def weight_histogram(record: Record, near: float = 1e-3) -> Figure:
     """Sizes of the convolution weights, and per layer the share that is exactly 0 or smaller than `near`."""
     layers = convolutions(record)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
-    title(figure, [record], f"convolution weights, {stats.who(record)}")
+    title(figure, [record], f"convolution weights, {measures.who(record)}")
     sizes = np.abs(np.concatenate([w.ravel() for w in layers.values()]))
     bins = np.logspace(-7, 1, 81)
-    left.hist(np.clip(sizes[sizes > 0], bins[0], bins[-1]), bins, color=look(record.name)[0])
+    left.hist(np.clip(sizes[sizes > 0], bins[0], bins[-1]), bins, color=trial_style(record)[0])
     left.axvspan(bins[0], near, color=GREY, alpha=0.18, linewidth=0)
     zeros = f"shaded: |w| < {near:g}\nexactly 0: {(sizes == 0).sum():,} of {sizes.size:,}"
     left.text(0.03, 0.96, zeros, transform=left.transAxes, va="top", fontsize=9)
-    left.set(xscale="log", xlabel="|w| (no unit)", ylabel=f"weights (count, {stats.who(record)} together)")
+    left.set(xscale="log", xlabel="|w| (no unit)", ylabel=f"weights (count, {measures.who(record)} together)")
     exact = np.array([percent(w == 0) for w in layers.values()])
     small = np.array([percent(np.abs(w) < near) for w in layers.values()]) - exact
     rows = np.arange(len(layers))
@@ -105,14 +101,14 @@ def scale_histogram(record: Record, near: float = 0.05, ax: Axes | None = None) 
         ax.text(0.5, 0.5, "no normaliser, so no scales", ha="center", va="center", transform=ax.transAxes)
     flat = np.concatenate([w.ravel() for w in scales.values()]) if scales else np.array([])
     low, high = min(-near, flat.min(initial=0)), max(1.5, flat.max(initial=0))
-    ax.hist(flat, np.linspace(low, high, 61), color=look(record.name)[0])
+    ax.hist(flat, np.linspace(low, high, 61), color=trial_style(record)[0])
     ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the text
     ax.axvspan(-near, near, color=GREY, alpha=0.3, linewidth=0)
     ax.axvline(1, color=BLACK, ls=":", lw=1)
     count = int((np.abs(flat) < near).sum())
     share = f"{count} of {flat.size:,} scales within {near:g} of 0 (shaded)\ndotted: 1, the start"
     ax.text(0.98, 0.96, share, transform=ax.transAxes, ha="right", va="top", fontsize=9)
-    ax.set(xlabel="scale gamma (no unit)", ylabel=f"scales (count, {stats.who(record)})")
+    ax.set(xlabel="scale gamma (no unit)", ylabel=f"scales (count, {measures.who(record)})")
     ax.set_title(f"{data_title([record])}\n{record.name}, learned scales of the normalisers", loc="left")
     return ax
 
@@ -128,7 +124,7 @@ def ghost_statistics(record: Record) -> Figure:
         raise ValueError(f"{record.name}: normaliser {record.trial.normaliser!r} keeps no ghost splits; valid: 'ghost'")
     size = (2.7 * len(means) + 0.6, 5.2)
     figure, grid = plt.subplots(2, len(means), figsize=size, sharey="row", squeeze=False)
-    title(figure, [record], f"ghost splits against their mean, one mark per channel, {stats.who(record)}")
+    title(figure, [record], f"ghost splits against their mean, one mark per channel, {measures.who(record)}")
     for k, (mean, variance) in enumerate(zip(means.values(), variances.values(), strict=True)):
         centre, width = mean.mean(1, keepdims=True), variance.mean(1, keepdims=True)  # [R, 1, C]
         _splits(grid[0, k], centre, 100 * (mean - centre) / np.sqrt(np.maximum(width, 1e-12)))

@@ -23,7 +23,7 @@ def check_complete(project: Project, histories: dict) -> None:
     assert project.published() == sorted(f"s/{name}" for name in histories)
     for name, history in histories.items():
         assert project.history(name).equals(history), f"history of {name} differs"
-    assert until(lambda: not project.processes("s6lib.child") and not project.processes("ipykernel")), "orphans"
+    assert until(lambda: not project.processes("s6lib.batch.child") and not project.processes("ipykernel")), "orphans"
     left = project.leftovers()
     assert not left, "left over: " + ", ".join(left)
     assert not (project.results / ".replaced").exists()

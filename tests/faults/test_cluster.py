@@ -46,7 +46,7 @@ def test_last_worker_leaves(project, dask):
     """When the only worker has gone for good the batch ends with a message, not never."""
     worker = dask.worker()
     runner = project.start("run", "--scheduler", dask.address, "--worker-wait", "3")
-    assert until(lambda: project.processes("s6lib.child"))
+    assert until(lambda: project.processes("s6lib.batch.child"))
     worker.terminate()
     output, _ = runner.communicate(timeout=60)
     assert runner.returncode == 2
@@ -68,7 +68,7 @@ def test_own_cluster_listens_on_loopback_only(project):
     """SCHEDULER=local:2: every port that the runner, scheduler and workers open is on 127.0.0.1."""
     project.write(a=(TRIVIAL, {"behaviour": "sleep"}))
     runner = project.start("run", "--scheduler", "local:2")
-    assert until(lambda: project.processes("s6lib.child"), 60)
+    assert until(lambda: project.processes("s6lib.batch.child"), 60)
     family = [psutil.Process(runner.pid), *psutil.Process(runner.pid).children(recursive=True)]
     ports = [c.laddr for process in family for c in process.net_connections("inet") if c.status == "LISTEN"]
     runner.terminate()
@@ -141,7 +141,7 @@ def test_network_is_cut(project, uninterrupted, wire, again):
             wire("up")
         output, _ = runner.communicate(timeout=200)
         assert runner.returncode == 0, output
-        assert until(lambda: not project.processes("s6lib.child"), 60)
+        assert until(lambda: not project.processes("s6lib.batch.child"), 60)
     finally:
         dask.close()
     project.run("run")  # sweeps up after the lonely worker

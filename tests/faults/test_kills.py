@@ -21,7 +21,7 @@ def finish(project, runner: subprocess.Popen) -> str:
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
-@pytest.mark.parametrize("victim", ["ipykernel_launcher", "s6lib.child"] if FULL else ["ipykernel_launcher"])
+@pytest.mark.parametrize("victim", ["ipykernel_launcher", "s6lib.batch.child"] if FULL else ["ipykernel_launcher"])
 def test_kernel_or_child(project, uninterrupted, dice, victim, round_):
     """The runner itself tries once more."""
     runner = project.start("run", "--jobs", "2")
@@ -54,9 +54,9 @@ def test_dask_worker(project, uninterrupted, dice, round_):
     dask.worker()
     try:
         runner = project.start("run", "--scheduler", dask.address)
-        assert until(lambda: project.processes("s6lib.child"))
+        assert until(lambda: project.processes("s6lib.batch.child"))
         time.sleep(dice.uniform(0, SPAN))
-        children = project.processes("s6lib.child")
+        children = project.processes("s6lib.batch.child")
         killed = kill([parent(pid) for pid in children])
         finish(project, runner)
     finally:
@@ -95,7 +95,7 @@ def test_interrupted_runner_ends_its_children(project, uninterrupted, number, co
 def test_two_runners_take_turns(project, uninterrupted):
     """The second waits behind the lock with a message, then finds everything done."""
     first = project.start("run", "--jobs", "2")
-    assert until(lambda: project.processes("s6lib.child"))
+    assert until(lambda: project.processes("s6lib.batch.child"))
     second = project.run("run", "--jobs", "2")
     first.communicate(timeout=5)
     assert first.returncode == 0

@@ -1,0 +1,1 @@
+"""The batch: studies.toml and the notebooks -> a plan, executed side by side through papermill; no torch here."""

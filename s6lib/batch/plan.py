@@ -1,0 +1,260 @@
+"""What a batch has to do: studies.toml and the notebooks -> runs, checked before anything starts; and what is done.
+
+No torch and no papermill here, so `plan` and `status` answer at once.
+"""
+
+import ast
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from s6lib import paths, records
+from s6lib.paths import DATASETS
+from s6lib.provenance import source_fingerprint
+from s6lib.records import RecordError
+
+KINDS = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "tuple": list, "dict": dict}
+KINDS["None"] = type(None)
+
+
+class PlanError(Exception):
+    """A request that cannot be met as it stands; the message names what is wrong and what would be valid."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One notebook with the parameters it will get. `settings` are those and the notebook's own defaults."""
+
+    study: str
+    trial: str
+    notebook: Path
+    parameters: dict
+    settings: dict
+    code: str  # hash of the notebook's code cells, apart from the parameters
+
+    @property
+    def name(self) -> str:
+        return f"{self.study}/{self.trial}"
+
+
+# --- from studies.toml to runs -------------------------------------------------------------------
+
+
+def make_plan(
+    studies_file: Path, profile: str, studies: str = "", trials: str = "", overrides: dict | None = None
+) -> list[Run]:
+    """The runs that a profile asks for, all checked; `studies` and `trials` (comma-separated) narrow them down."""
+    table = read_studies(studies_file)
+    one_of("profile", profile, table["profiles"])
+    wanted = names(studies) or list(table["studies"])
+    for study in wanted:
+        one_of("study", study, table["studies"])
+    chosen = [(s, t) for s in wanted for t in table["studies"][s] if t not in table["profiles"]]
+    for trial in names(trials):
+        one_of("trial", trial, [t for _, t in chosen])
+    chosen = [(s, t) for s, t in chosen if not trials or t in names(trials)]
+    notebooks = studies_file.parent / "notebooks"
+    return [make_run(notebooks, table, profile, study, trial, overrides or {}) for study, trial in chosen]
+
+
+def read_studies(path: Path) -> dict:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read ({error.strerror}); run this in the folder that holds it") from error
+    except tomllib.TOMLDecodeError as error:
+        raise PlanError(f"{path}: {error}") from error
+    if not {"profiles", "studies"} <= set(table):
+        raise PlanError(f"{path}: needs tables [profiles.<name>] and [studies.<study>.<trial>]")
+    return table
+
+
+def make_run(notebooks: Path, table: dict, profile: str, study: str, trial: str, overrides: dict) -> Run:
+    """Later wins: notebook, profile, the study's own for that profile, the trial, its own for the profile, the call."""
+    arms = table["studies"][study]
+    entry, where = arms[trial], f"studies.toml: {study}.{trial}"
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", f"{study}/{trial}"):
+        raise PlanError(f"{where}: names become folders; only letters, digits, _, - and . inside are allowed")
+    unknown = set(entry) - {"notebook", "parameters", *table["profiles"]}
+    if unknown or "notebook" not in entry:
+        raise PlanError(
+            f"{where}: expected notebook = ..., parameters = {{...}}; found {', '.join(entry) or 'nothing'}"
+        )
+    layers = (arms.get(profile, {}), entry.get("parameters", {}), entry.get(profile, {}), overrides)
+    parameters = dict(table["profiles"][profile])
+    for layer in layers:
+        parameters.update(layer)
+    path = notebooks / entry["notebook"]
+    declared, code = read_notebook(path)
+    for name, value in parameters.items():
+        check_parameter(f"{study}/{trial}", name, value, {n: kind for n, (kind, _) in declared.items()})
+    settings = {name: default for name, (_, default) in declared.items()} | parameters
+    settings.pop("record_dir", None)
+    check_ranges(f"{study}/{trial}", settings)
+    return Run(study, trial, path.resolve(), parameters, settings, code)
+
+
+def names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def one_of(kind: str, name: str, valid: object) -> None:
+    if name not in valid:
+        close = difflib.get_close_matches(name, list(valid), 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise PlanError(f"unknown {kind} {name!r}: {hint}valid: {', '.join(dict.fromkeys(valid)) or 'none'}")
+
+
+# --- notebooks and their parameters --------------------------------------------------------------
+
+
+@cache
+def read_notebook(path: Path, needed: str = "record_dir") -> tuple[dict[str, tuple[str, object]], str]:
+    """{parameter: (annotation, default)} of the cell tagged `parameters`, and a hash of all other code cells."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = [(source(cell), cell["metadata"].get("tags", [])) for cell in cells if cell["cell_type"] == "code"]
+        tagged = [text for text, tags in code if "parameters" in tags]
+        declared = declarations(tagged[0]) if len(tagged) == 1 else {}
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+        raise PlanError(f"{path}: not a notebook with plain literals as parameters ({error})") from error
+    if needed not in declared:
+        raise PlanError(f"{path}: needs one cell tagged `parameters`, with {needed} among them")
+    rest = [text.rstrip() for text, tags in code if "parameters" not in tags]
+    return declared, hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:16]
+
+
+def source(cell: dict) -> str:
+    return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+
+
+def declarations(text: str) -> dict[str, tuple[str, object]]:
+    found = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None:
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            default = json.loads(json.dumps(ast.literal_eval(node.value)))  # as JSON has it: tuples are lists
+            kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else type(default).__name__
+            found[target.id] = (kind, default)
+    return found
+
+
+def check_parameter(where: str, name: str, value: object, kinds: dict[str, str]) -> None:
+    """Raises PlanError unless the notebook declares `name` and `value` is JSON-plain and of the declared type."""
+    valid = {n: kind for n, kind in kinds.items() if n != "record_dir"}
+    try:
+        one_of("parameter", name, valid)
+    except PlanError as error:
+        raise PlanError(f"{where}: {error}") from None
+    if not is_plain(value):
+        raise PlanError(f"{where}: {name}={value!r} is not plain JSON (numbers, strings, booleans, lists, tables)")
+    if not fits(value, valid[name]):
+        raise PlanError(f"{where}: {name}={value!r} is a {type(value).__name__}; expected {valid[name]}")
+
+
+def is_plain(value: object) -> bool:
+    try:
+        return json.loads(json.dumps(value, allow_nan=False)) == value
+    except (TypeError, ValueError):
+        return False
+
+
+def fits(value: object, annotation: str) -> bool:
+    kinds = {part.split("[")[0].strip() for part in annotation.split("|")}
+    if isinstance(value, bool):
+        return "bool" in kinds
+    return any(isinstance(value, KINDS.get(kind, object)) for kind in kinds)
+
+
+def check_ranges(where: str, settings: dict) -> None:
+    """What is cheap to refuse here; everything else is refused by the notebook's own trial cell."""
+    for name in ("seeds", "epochs"):
+        if isinstance(settings.get(name), int) and settings[name] < 1:
+            raise PlanError(f"{where}: {name}={settings[name]} is out of range; valid: 1 or more")
+    if "dataset" in settings:
+        one_of("dataset", settings["dataset"], DATASETS)
+
+
+# --- what is done --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class State:
+    """`kind` is done, stale, other (parameters or data), damaged or missing; `info` is the published run.json."""
+
+    kind: str
+    reason: str
+    info: dict
+
+
+def state_of(run: Run, results: Path) -> State:
+    """How far the published record of `run` is what is asked for now."""
+    folder = results / run.study / run.trial
+    if not folder.exists():
+        return State("missing", "", {})
+    try:
+        info = read_info(folder)
+        heads = [records.check(folder / name) for name in info["records"]]
+    except RecordError as error:
+        return State("damaged", str(error), {})
+    if other := difference(info["settings"], run.settings):
+        return State("other", f"other parameters: {other}", info)
+    data = data_fingerprint(run.settings.get("dataset", ""))
+    if data and info.get("data") not in (None, data):
+        return State("other", "the data files changed", info)
+    reasons = ["the notebook's code changed"] if info["code"] != run.code else []
+    reasons += ["the library's training code changed"] if any(map(is_stale, heads)) else []
+    return State("stale" if reasons else "done", " and ".join(reasons), info)
+
+
+def is_stale(head: dict) -> bool:
+    """Whether the code that trained a record, of which record.json is `head`, has changed since."""
+    try:
+        now = source_fingerprint(head["trial"]["normaliser"], head["trial"]["network"])
+        return head["provenance"]["source"] != now
+    except (KeyError, TypeError):  # an older or odd record
+        return True
+
+
+def read_info(folder: Path) -> dict:
+    """run.json of a published trial. Raises RecordError naming the file."""
+    file = folder / "run.json"
+    try:
+        info = json.loads(file.read_bytes())
+        fine = isinstance(info["settings"], dict) and info["records"] and "code" in info
+        fine = fine and all(isinstance(name, str) for name in info["records"])
+    except OSError as error:
+        raise RecordError(f"{file}: cannot be read ({error.strerror}); {folder} was not published by a run") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RecordError(f"{file}: not a run's description ({error})") from error
+    if not fine:
+        raise RecordError(f"{file}: not a run's description")
+    return info
+
+
+def difference(old: dict, new: dict) -> str:
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return ", ".join(f"{key} {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}" for key in keys)
+
+
+def data_fingerprint(dataset: str) -> str | None:
+    """A hash over the data set's files; None for the bundled digits, and where the files are not there (yet)."""
+    folder = DATASETS.get(dataset) and paths.data_dir() / DATASETS[dataset] / "raw"
+    if not folder or not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*-ubyte"), *folder.glob("*-int")]):
+        digest.update(_sha256(file, file.stat().st_mtime_ns).encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _sha256(file: Path, changed: int) -> str:
+    return records.sha256(file)

@@ -1,0 +1,56 @@
+"""What `make status` prints: every trial's state, and the time left."""
+
+import contextlib
+import json
+from pathlib import Path
+
+from s6lib.batch import folders
+from s6lib.batch.plan import Run, State, state_of
+from s6lib.batch.pool import default_jobs
+from s6lib.batch.progress import Display, describe, duration, heartbeat, total_left
+from s6lib.batch.runner import Request, diverged_note, first_line, headline
+
+
+def status(request: Request) -> int:
+    """Prints every trial's state and the time left."""
+    folder, display = request.folder, Display()
+    held = folders.in_use(folder / ".lock")
+    plan = request.plan()
+    display.line(headline(request, plan, request.jobs or default_jobs()))
+    rows = {run.name: status_row(run, folder) for run in plan}
+    width = max(map(len, rows), default=5)
+    for name, (kind, _, note) in rows.items():
+        display.line(f"{name:<{width}}  {kind:<11}  {first_line(note)}".rstrip())
+    kinds = [kind for kind, _, _ in rows.values()]
+    display.line(", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)))
+    display.line(time_left(rows, folder, request.jobs or default_jobs(), held))
+    return 0
+
+
+def status_row(run: Run, folder: Path) -> tuple[str, State, str]:
+    state = state_of(run, folder)
+    attempts = list(Path(folder, ".work", run.name).glob("attempt-*"))
+    beat = heartbeat(folder, run.name)
+    if any(map(folders.alive, attempts)):
+        return "running", state, describe("", beat).strip() if beat else ""
+    if state.kind in ("done", "stale"):
+        bad = state.info.get("diverged")
+        return state.kind, state, "; ".join(filter(None, [state.reason, diverged_note(bad) if bad else ""]))
+    failure = Path(folder, ".failed", run.name, "failure.json")
+    if failure.exists():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return "failed", state, json.loads(failure.read_text(encoding="utf-8"))["reason"]
+    if Path(folder, ".work", run.name, "checkpoints").exists():
+        return "missing", state, "interrupted; goes on from its last epoch"
+    return "missing" if state.kind in ("missing", "other") else state.kind, state, state.reason
+
+
+def time_left(rows: dict, folder: Path, jobs: int, held: bool) -> str:
+    running = [beat for name, (kind, _, _) in rows.items() if kind == "running" and (beat := heartbeat(folder, name))]
+    waiting = sum(kind in ("missing", "failed", "damaged") for kind, _, _ in rows.values())
+    times = [state.info["seconds"] for _, state, _ in rows.values() if state.info.get("seconds")]
+    seconds = total_left(running, waiting, sum(times) / len(times) if times else None, jobs)
+    if not running and not waiting:
+        return "nothing left to do"
+    text = f"about {duration(seconds)} left" if seconds is not None else "time left: unknown until a trial has run"
+    return text + ("" if held else "; no runner is at work here")

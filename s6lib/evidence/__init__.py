@@ -1,0 +1,1 @@
+"""What records show: measures, intervals and tests, errors per image, verdicts on claims, tables of them."""

@@ -1,0 +1,133 @@
+"""Numbers per replica, taken from a record: the measures that claims compare.
+
+Accuracies are in percent, losses in nats per image. Replicas that diverged are left out everywhere; `who` says how
+many were.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from s6lib.records import Record
+from s6lib.studies.base import published
+
+
+def history(record: Record) -> pd.DataFrame:
+    """The history of the replicas that did not diverge."""
+    return record.history[record.history.seed.isin(_kept_seeds(record))]
+
+
+def last(record: Record, column: str) -> np.ndarray:
+    """`column` of the last epoch of every replica that did not diverge, [R]."""
+    table = record.last()
+    return table[table.seed.isin(_kept_seeds(record))][column].to_numpy(float)
+
+
+def by_epoch(record: Record, column: str) -> np.ndarray:
+    """`column` of every replica that did not diverge, epoch by epoch, [R, epochs]."""
+    return history(record).pivot(index="seed", columns="epoch", values=column).to_numpy(float)
+
+
+def left_out(record: Record) -> int:
+    """How many replicas diverged and are not averaged in."""
+    return len(record.seeds) - len(record.non_diverged)
+
+
+def who(record: Record) -> str:
+    """Whom a figure or a mean is of: "5 seeds" or "4 of 5 seeds, 1 diverged"."""
+    total, kept = len(record.seeds), len(record.non_diverged)
+    if kept < total:
+        return f"{kept} of {total} seeds, {total - kept} diverged"
+    return f"{total} seed" + "s" * (total != 1)
+
+
+def correct(record: Record) -> np.ndarray:
+    """Which images every replica that did not diverge gets right, bool [R, n]."""
+    return record.predictions[record.non_diverged] == record.labels
+
+
+def published_for(record: Record, table: str = "best_and_last") -> pd.DataFrame:
+    """The rows of a published table for this record's arm; none on other data than MNIST."""
+    rows = published(record.trial.study, record.name, table)
+    return rows if record.dataset["name"] == "mnist" else rows[:0]
+
+
+def _kept_seeds(record: Record) -> list[int]:
+    return [record.seeds[r] for r in record.non_diverged]
+
+
+# --- measures that claims name ---------------------------------------------------------------------
+
+
+def test_accuracy(record: Record) -> np.ndarray:
+    return last(record, "test_accuracy")
+
+
+def running_train_accuracy(record: Record) -> np.ndarray:
+    """Training accuracy of the last epoch as it ran: in training mode, on augmented images."""
+    return last(record, "train_accuracy")
+
+
+def test_loss(record: Record) -> np.ndarray:
+    return last(record, "test_loss")
+
+
+def best_test_accuracy(record: Record) -> np.ndarray:
+    """Of the best epoch, chosen on the test set: only beside published numbers that were."""
+    return by_epoch(record, "test_accuracy").max(1, initial=-np.inf)
+
+
+def late_steps(record: Record) -> np.ndarray:
+    """Mean size of the steps of test accuracy between the last ten epochs, points."""
+    return _mean(np.abs(np.diff(by_epoch(record, "test_accuracy")[:, -10:])))
+
+
+def early_steps(record: Record) -> np.ndarray:
+    """The same between epochs 2 and 8."""
+    return _mean(np.abs(np.diff(by_epoch(record, "test_accuracy")[:, 1:8])))
+
+
+def loss_rises(record: Record) -> np.ndarray:
+    """Sum of all rises of the test loss from one epoch to the next, nats per image."""
+    return np.maximum(np.diff(by_epoch(record, "test_loss")), 0).sum(1)
+
+
+def lowest_from(record: Record, epoch: int) -> np.ndarray:
+    """Lowest test accuracy from `epoch` (counted from 1, or from the end when negative) on."""
+    late = by_epoch(record, "test_accuracy")[:, epoch - (epoch > 0) :]
+    return late.min(1) if late.shape[1] else np.full(len(late), np.nan)
+
+
+def generalisation_gap(record: Record, epoch: int = -1) -> np.ndarray:
+    """Running training accuracy minus test accuracy after `epoch` (from 1; -1 the last), points."""
+    gap = by_epoch(record, "train_accuracy") - by_epoch(record, "test_accuracy")
+    return gap[:, epoch - (epoch > 0)] if gap.shape[1] >= abs(epoch) else np.full(len(gap), np.nan)
+
+
+def generalisation_gap_growth(record: Record) -> np.ndarray:
+    """How much the gap grows from epoch 5 to the last, points."""
+    return generalisation_gap(record) - generalisation_gap(record, 5)
+
+
+def _mean(steps: np.ndarray) -> np.ndarray:
+    return steps.mean(1) if steps.shape[1] else np.full(len(steps), np.nan)
+
+
+POINTS, NATS = "points", "nats per image"
+# name -> the number per replica, and its unit
+MEASURES: dict[str, tuple[Callable[[Record], np.ndarray], str]] = {
+    "test_accuracy": (test_accuracy, POINTS),
+    "running_train_accuracy": (running_train_accuracy, POINTS),
+    "test_loss": (test_loss, NATS),
+    "best_test_accuracy": (best_test_accuracy, POINTS),
+    "late_steps": (late_steps, POINTS),
+    "early_steps": (early_steps, POINTS),
+    "loss_rises": (loss_rises, NATS),
+    "lowest_from_9": (partial(lowest_from, epoch=9), POINTS),
+    "lowest_of_last_3": (partial(lowest_from, epoch=-3), POINTS),
+    "generalisation_gap": (generalisation_gap, POINTS),
+    "generalisation_gap_at_5": (partial(generalisation_gap, epoch=5), POINTS),
+    "generalisation_gap_growth": (generalisation_gap_growth, POINTS),
+}

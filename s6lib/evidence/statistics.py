@@ -1,0 +1,171 @@
+"""Intervals and tests on seeds and on seeds x images.
+
+Accuracies are in percent and their differences in percentage points, losses in nats per image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats as scipy_stats
+
+from s6lib.studies.base import MARGIN
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean, standard deviation over seeds (n - 1), and an interval for the mean; nan where n is too small."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An estimate with its interval, standard error, degrees of freedom and two-sided p against 0."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    se: float
+    df: float
+
+    def above(self, bound: float = 0.0) -> float:
+        """One-sided p of the hypothesis "at most `bound`": small when the truth is above it."""
+        gap = self.mean - bound
+        if self.se == 0:  # every replica alike: t would be 0/0
+            return 0.5 if gap == 0 else float(gap < 0)
+        return float(scipy_stats.t.sf(gap / self.se, self.df))
+
+    def within(self, margin: float) -> float:
+        """p of two one-sided tests: small when |difference| < margin is shown. Schuirmann 1987."""
+        return max(self.above(-margin), self.below(margin))
+
+    def minus(self, bound: float) -> "Difference":
+        """The same estimate counted from `bound`; its p is against 0 again."""
+        return _two_sided(replace(self, mean=self.mean - bound, low=self.low - bound, high=self.high - bound))
+
+    def below(self, bound: float = 0.0) -> float:
+        """One-sided p of the hypothesis "at least `bound`"."""
+        return Difference(-self.mean, -self.high, -self.low, self.p, self.se, self.df).above(-bound)
+
+
+# --- over seeds ----------------------------------------------------------------------------------
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Mean +- t * sd / sqrt(n), Student's t with n - 1 degrees of freedom; one value has no interval (nan)."""
+    x = np.asarray(values, float)
+    if not len(x):
+        return Interval(np.nan, np.nan, np.nan, np.nan, 0)
+    sd = _variance(x) ** 0.5
+    half = scipy_stats.t.ppf((1 + level) / 2, max(len(x) - 1, 1)) * sd / len(x) ** 0.5
+    return Interval(float(x.mean()), sd, float(x.mean() - half), float(x.mean() + half), len(x))
+
+
+def prediction_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Where one more value of the same kind falls: mean +- t * sd * sqrt(1 + 1/n), n - 1 degrees of freedom."""
+    mean = mean_interval(values, level)
+    half = (mean.high - mean.mean) * (mean.n + 1) ** 0.5
+    return Interval(mean.mean, mean.sd, mean.mean - half, mean.mean + half, mean.n)
+
+
+def difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Difference:
+    """mean(a) - mean(b) with Welch's interval and p; the seeds are treated as independent."""
+    return contrast([a, b], [1, -1], level=level)
+
+
+def contrast(groups: Sequence[ArrayLike], weights: Sequence[float], level: float = 0.95) -> Difference:
+    """sum_i w_i * mean(x_i) with unequal variances; degrees of freedom after Welch 1947 and Satterthwaite 1946."""
+    x = [np.asarray(group, float) for group in groups]
+    if min(len(g) for g in x) < 2:
+        centre = sum(w * g.mean() for w, g in zip(weights, x, strict=True)) if all(map(len, x)) else np.nan
+        return Difference(float(centre), np.nan, np.nan, np.nan, np.nan, np.nan)
+    n, w = np.array([len(g) for g in x]), np.asarray(weights, float)
+    parts = w**2 * np.array([_variance(g) for g in x]) / n
+    se, mean = float(parts.sum() ** 0.5), float(w @ [g.mean() for g in x])
+    df = float(parts.sum() ** 2 / (parts**2 / (n - 1)).sum()) if se else float((n - 1).sum())
+    half = scipy_stats.t.ppf((1 + level) / 2, df) * se
+    return _two_sided(Difference(mean, mean - half, mean + half, np.nan, se, df))
+
+
+def slope(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Difference:
+    """Least-squares slope of y on x with its t interval, n - 2 degrees of freedom."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) < 3 or np.ptp(x) == 0:
+        return Difference(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan)
+    fit = scipy_stats.linregress(x, y)
+    half = scipy_stats.t.ppf((1 + level) / 2, len(x) - 2) * fit.stderr
+    found = (float(value) for value in (fit.slope, fit.slope - half, fit.slope + half, np.nan, fit.stderr))
+    return _two_sided(Difference(*found, float(len(x) - 2)))
+
+
+def equivalence(a: ArrayLike, b: ArrayLike, margin: float = MARGIN) -> float:
+    """p of two one-sided tests: small when |mean(a) - mean(b)| < margin is shown."""
+    return difference(a, b).within(margin)
+
+
+def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
+    """P(A > B) for one replica of each arm, ties counting half; nan when an arm is empty. Mann and Whitney 1947."""
+    a, b = np.asarray(a, float)[:, None], np.asarray(b, float)[None]
+    if not (a.size and b.size):
+        return float("nan")
+    return float(((a > b) + 0.5 * (a == b)).mean())
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """p-values corrected for their number, step down: max over smaller p of (m - rank) * p, at most 1. Holm 1979.
+
+    nan stands for a test that could not be made; it stays nan and does not count.
+    """
+    p = np.asarray(p_values, float)
+    made = np.flatnonzero(~np.isnan(p))
+    order = made[np.argsort(p[made], kind="stable")]
+    corrected = np.full(p.shape, np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
+    return corrected
+
+
+def _variance(x: np.ndarray) -> float:
+    return float(x.var(ddof=1)) if len(x) > 1 else float("nan")
+
+
+def _two_sided(found: Difference) -> Difference:
+    p = min(2 * min(found.above(), found.below()), 1.0)
+    return Difference(found.mean, found.low, found.high, p, found.se, found.df)
+
+
+# --- over seeds and images -----------------------------------------------------------------------
+
+
+def two_way_bootstrap(
+    correct_a: np.ndarray, correct_b: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> Interval:
+    """Difference of mean accuracy in points, resampling each arm's seeds and, together for both arms, the images.
+
+    `correct_a` and `correct_b` are bool [R, n] on the same n images. The interval answers for new seeds AND new
+    images of the same kind; from a handful of seeds, resampling understates what seeds do, where Welch's t does not.
+    `sd` is the bootstrap's, `n` the number of images.
+    Owen 2007, "The pigeonhole bootstrap". Raises ValueError when the images differ in number.
+    """
+    a, b = (100 * np.asarray(arm, np.float32) for arm in (correct_a, correct_b))
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"two_way_bootstrap: arms of {a.shape[1]} and {b.shape[1]} images; both need the same images")
+    source, images = np.random.default_rng(seed), a.shape[1]
+    found = []
+    for start in range(0, draws, 100):  # a block of [100, n] at a time bounds memory
+        block = min(100, draws - start)
+        gap = _seed_weights(source, block, len(a)) @ a - _seed_weights(source, block, len(b)) @ b  # [block, n]
+        found.append(np.take_along_axis(gap, source.integers(0, images, (block, images)), 1).mean(1))
+    values = np.concatenate(found).astype(float)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(a.mean() - b.mean()), float(values.std(ddof=1)), float(low), float(high), images)
+
+
+def _seed_weights(source: np.random.Generator, draws: int, seeds: int) -> np.ndarray:
+    return (source.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds).astype(np.float32)

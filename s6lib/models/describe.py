@@ -1,0 +1,52 @@
+"""What a network consists of: parameter counts, torchsummary's layer table, receptive fields."""
+
+import contextlib
+import copy
+import io
+
+import pandas as pd
+import torch
+import torchsummary
+from torch import nn
+
+from s6lib.models.builder import Net
+
+
+def count_parameters(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def describe_affine(net: Net) -> str:
+    """How many of one replica's parameters are the normalisers' scales and shifts."""
+    convolutions = sum(count_parameters(layer) for layer in net.modules() if isinstance(layer, nn.Conv2d))
+    total = count_parameters(net)
+    return f"{total // net.replicas:,} parameters, {(total - convolutions) // net.replicas:,} of them scale and shift"
+
+
+def summary_table(net: Net) -> str:
+    """torchsummary's table of one replica's network.
+
+    torchsummary runs the network as it finds it, which moves batch-norm statistics and the global random state;
+    this works on a copy in evaluation mode and restores the state.
+    """
+    probe, text = copy.deepcopy(net).float().cpu().eval(), io.StringIO()
+    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(text):
+        torchsummary.summary(probe, (net.replicas, 28, 28), device="cpu")
+    others = [p.numel() for name, p in net.named_parameters() if name.rsplit(".")[-1] not in ("weight", "bias")]
+    remark = f"\nNot in the table: {sum(others):,} parameters that are neither weight nor bias" if others else ""
+    return text.getvalue().strip("\n") + remark
+
+
+def receptive_fields(net: Net) -> pd.DataFrame:
+    """Per convolution and pooling layer: kernel, step between neighbouring outputs and receptive field, in pixels."""
+    rows, field, step = [], 1, 1
+    for layer in net.layers:
+        if hasattr(layer, "kernel_size"):
+            kernel, stride = (_side(value) for value in (layer.kernel_size, layer.stride))
+            field, step = field + (kernel - 1) * step, step * stride
+            rows.append((type(layer).__name__, kernel, step, field))
+    return pd.DataFrame(rows, columns=["layer", "kernel", "step", "receptive_field"])
+
+
+def _side(value: int | tuple[int, int]) -> int:
+    return value if isinstance(value, int) else value[0]

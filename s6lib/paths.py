@@ -1,0 +1,39 @@
+"""Where things are: data sets, what notebooks opened by hand leave, the committed run. The same from any folder."""
+
+import os
+from pathlib import Path
+
+# Data sets by name, and the folder of torchvision's that holds their files; the bundled digits need none.
+DATASETS: dict[str, str | None] = {
+    "digits": None,
+    "mnist": "MNIST",
+    "fashion_mnist": "FashionMNIST",
+    "kmnist": "KMNIST",
+    "qmnist": "QMNIST",
+}
+
+
+def home() -> Path:
+    """The repository that this package lies in; the working directory where it is installed without one (Colab)."""
+    repository = Path(__file__).resolve().parents[1]
+    return repository if (repository / "notebooks").is_dir() else Path.cwd()
+
+
+def data_dir() -> Path:
+    """The folder that holds the data sets: `S6_DATA_DIR`, or data/ of `home`."""
+    return Path(os.environ.get("S6_DATA_DIR") or home() / "data").expanduser().absolute()
+
+
+def interactive_results() -> Path:
+    """Where notebooks opened by hand leave their records: `S6_LAB`, or results/lab of `home`."""
+    return Path(os.environ.get("S6_LAB") or home() / "results" / "lab")
+
+
+def reference() -> Path:
+    """The committed run at the published budget, which the summary reads when it is opened by hand."""
+    return home() / "results" / "reference"
+
+
+def relative_to_home(path: Path) -> Path:
+    """`path` as seen from `home` where it lies below, so that what is shown is the same on every machine."""
+    return path.relative_to(home()) if path.is_relative_to(home()) else path

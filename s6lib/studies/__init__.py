@@ -1,0 +1,23 @@
+"""The studies, a file each: what was published, what we vary, what is claimed. A new study is one file and one line.
+
+regularisers, normalisers, progression    what five course documents report
+more, speedrun                            questions of our own
+"""
+
+from collections.abc import Callable
+
+from s6lib.studies import more, normalisers, progression, regularisers, speedrun
+from s6lib.studies.base import Arm, Study
+
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (regularisers.STUDY, normalisers.STUDY, progression.STUDY, more.STUDY, speedrun.STUDY)
+}
+NETWORKS: dict[str, Callable] = {
+    name: network for study in STUDIES.values() for name, network in study.networks.items()
+}
+
+
+def find_arm(study: str, name: str) -> Arm | None:
+    """The arm `name` of a study; None for a trial of the user's own."""
+    return STUDIES[study].arms.get(name) if study in STUDIES else None

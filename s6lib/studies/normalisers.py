@@ -1,0 +1,130 @@
+"""Study `normalisers`: batch, layer and group norm, all with L1, and a sweep of L1's lambda. Documents 000 and 001."""
+
+from typing import TYPE_CHECKING
+
+from s6lib.studies import base
+from s6lib.studies.base import Arm, Claim, Study, all_against, below, less, more, same
+
+if TYPE_CHECKING:
+    from s6lib.models.builder import Stack
+
+
+def normalisers(net: "Stack") -> None:
+    """9,802 parameters with any of batch, layer and group norm."""
+    net.conv(10).relu().norm().dropout(0.05)
+    net.conv(18).relu().norm().dropout(0.05).conv(10, 1).max_pool()
+    net.conv(16).relu().norm().dropout(0.05)
+    net.conv(20).relu().norm().dropout(0.05).conv(10, 1)
+    net.conv(32).relu().norm().dropout(0.05).avg_pool(6).conv(10, 1)
+
+
+PROTOCOL = {
+    "network": "normalisers",
+    "epochs": 20,
+    "batch_size": 128,
+    "optimiser": "sgd",
+    "learning_rate": 0.01,
+    "momentum": 0.9,
+    "l1": 1e-4,
+    "rotate_after_normalise": True,  # reproduced from the original code: corners become mean grey
+}
+LAYER = {"normaliser": "layer"}
+GROUP = {"normaliser": "group", "groups": (2, 3, 2, 2, 2)}
+NO_L1, BLACK_CORNERS = {"l1": 0.0}, {"rotate_after_normalise": False}
+
+
+def sweep(prefix: str, kind: str, *styles: tuple[str, str, str]) -> dict[str, Arm]:
+    """The arms of the lambda sweep under one form of the L1 step."""
+    return {
+        f"{prefix}_{value:g}": Arm(text, {"epochs": 15, "l1": value, "l1_kind": kind}, *style)
+        for (value, text), style in zip(LAMBDAS.items(), styles, strict=True)
+    }
+
+
+LAMBDAS = {0.0: "batch norm, no L1", 1e-5: "L1 1e-5", 1e-4: "L1 1e-4", 1e-3: "L1 1e-3"}
+ARMS = {
+    "bn_l1": Arm("batch norm", {}, base.ORANGE, "-", "s"),
+    "ln_l1": Arm("layer norm", LAYER, base.BLUE, "--", "^"),
+    "gn_l1": Arm("group norm", GROUP, base.GREEN, "-.", "v"),
+    "bn": Arm("batch norm, no L1: a control", NO_L1, base.BLACK, "-", "o"),
+    "ln": Arm("layer norm, no L1: a control", LAYER | NO_L1, base.SKY, "--", "^"),
+    "gn": Arm("group norm, no L1: a control", GROUP | NO_L1, base.RED, "-.", "v"),
+    "bn_l1_black": Arm("batch norm, black corners: a control", BLACK_CORNERS, base.GREY, "-", "s"),
+    "ln_l1_black": Arm("layer norm, black corners: a control", LAYER | BLACK_CORNERS, base.PURPLE, "--", "^"),
+    "gn_l1_black": Arm("group norm, black corners: a control", GROUP | BLACK_CORNERS, base.GREY, "-.", "v"),
+    **sweep(
+        "lambda",
+        "subgradient",
+        (base.BLACK, "-", "o"),
+        (base.SKY, "--", "s"),
+        (base.ORANGE, "-.", "^"),
+        (base.RED, ":", "D"),
+    ),
+    **sweep(
+        "proximal",
+        "proximal",
+        (base.GREY, "-", "o"),
+        (base.BLUE, "--", "s"),
+        (base.GREEN, "-.", "^"),
+        (base.PURPLE, ":", "D"),
+    ),
+}
+
+CLAIMS = (
+    Claim(
+        "a",
+        "Group norm reaches the highest test accuracy, then layer norm, then batch norm.",
+        (more("gn_l1", "ln_l1"), more("ln_l1", "bn_l1")),
+        "published on best epochs; tested on the last",
+    ),
+    Claim(
+        "a, best epoch",
+        "The same order on best epochs.",
+        (more("gn_l1", "ln_l1", "best_test_accuracy"), more("ln_l1", "bn_l1", "best_test_accuracy")),
+        "best epoch, chosen on the test set as published",
+    ),
+    Claim(
+        "b",
+        "Group norm's test accuracy fluctuates more from epoch to epoch than the others'.",
+        all_against("gn_l1", ("bn_l1", "ln_l1"), more, "late_steps"),
+    ),
+    Claim(
+        "c",
+        "Layer norm has the lowest training accuracy.",
+        all_against("ln_l1", ("bn_l1", "gn_l1"), less, "running_train_accuracy"),
+    ),
+    Claim(
+        "d",
+        "Batch norm's test loss falls most consistently.",
+        all_against("bn_l1", ("ln_l1", "gn_l1"), less, "loss_rises"),
+    ),
+    Claim(
+        "e",
+        "Lambda 1e-3 keeps training accuracy below 98 % and makes test accuracy volatile.",
+        (
+            below("lambda_0.001", "running_train_accuracy", 98, "98 − running training accuracy at 1e-3"),
+            more("lambda_0.001", "lambda_0", "late_steps"),
+        ),
+        "published: about 97.8 %",
+    ),
+    Claim(
+        "f",
+        "Lambda 1e-4 costs a little training accuracy and no test accuracy.",
+        (more("lambda_0", "lambda_0.0001", "running_train_accuracy"), same("lambda_0.0001", "lambda_0")),
+    ),
+    Claim(
+        "g",
+        "At lambda 1e-5 the effect of L1 is gone, in training and test accuracy.",
+        (same("lambda_1e-05", "lambda_0"), same("lambda_1e-05", "lambda_0", "running_train_accuracy")),
+    ),
+)
+
+STUDY = Study(
+    name="normalisers",
+    title="Batch, layer or group norm, and how large an L1 penalty?",
+    source="github.com/raghunadh-eva/eva6, S6 assignment",
+    protocol=PROTOCOL,
+    arms=ARMS,
+    networks={"normalisers": normalisers},
+    claims=CLAIMS,
+)

@@ -1,0 +1,84 @@
+"""Trial + data + seeds -> record: what a notebook calls."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import torch
+
+from s6lib import records
+from s6lib.data import Dataset
+from s6lib.models.norms import divisors
+from s6lib.records import Record
+from s6lib.training.precision import default_device, keep_freed_memory, resolve_precision
+from s6lib.training.trainer import Trainer
+from s6lib.trial import Trial, TrialError
+
+
+def train(trial: Trial, dataset: Dataset, seeds: int | Sequence[int], **options) -> Record:
+    """Trains one replica of `trial` per seed, all together. See `train_together` for `options`."""
+    return train_together([trial], dataset, seeds, **options)[0]
+
+
+def train_together(
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    seeds: int | Sequence[int],
+    precision: str = "auto",
+    device: torch.device | str | None = None,
+) -> list[Record]:
+    """Trains trials that differ only in name and `l1` as one fused network, one replica per trial and seed.
+
+    `seeds` is a number n (seeds 0 .. n - 1) or a list. Replica (trial i, seed j) uses the streams of seed j, so
+    trials are paired by seed. Returns one record per trial. Raises TrialError on settings that do not fit.
+    """
+    seeds = check_seeds(seeds)
+    check_fit(trials, dataset)
+    device = torch.device(device) if device else default_device()
+    keep_freed_memory()
+    precision = resolve_precision(precision, device)
+    old = previous(trials, dataset.describe(), precision)
+    missing = [seed for seed in seeds if not all(record and seed in record.seeds for record in old)]
+    if not missing:
+        return [records.select(record, seeds) for record in old]
+    trainer = Trainer(trials, dataset.to(device), missing, precision)
+    trainer.run()
+    kept = [seed for seed in seeds if seed not in missing]
+    pairs = zip(old, trainer.records(), strict=True)
+    return [records.merge(records.select(a, kept), b) if kept else b for a, b in pairs]
+
+
+def previous(trials: Sequence[Trial], dataset: dict, precision: str) -> list[Record | None]:
+    """For each trial, its committed record on the same data at the same precision, if `S6_PREVIOUS` holds one."""
+    folder = os.environ.get("S6_PREVIOUS")
+    found = records.find(folder)[0] if folder else []
+    fits = {r.trial: r for r in found if r.dataset == dataset and r.provenance.get("precision") == precision}
+    return [fits.get(trial) for trial in trials]
+
+
+def check_seeds(seeds: int | Sequence[int]) -> list[int]:
+    """The seeds that `seeds` stands for: n means 0 .. n - 1. Raises TrialError."""
+    if type(seeds) is int and seeds >= 1:
+        return list(range(seeds))
+    plain = isinstance(seeds, list | tuple | range) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not plain or not seeds or len(set(seeds)) != len(seeds):
+        raise TrialError(f"seeds={seeds!r} is out of range; valid: 1 or more, or a list of different seeds, 0 or above")
+    return list(seeds)
+
+
+def check_fit(trials: Sequence[Trial], dataset: Dataset) -> None:
+    """Raises TrialError when trials cannot train together or a batch does not suit the normaliser."""
+    first = trials[0]
+    for trial in trials[1:]:
+        if dataclasses.replace(trial, name=first.name, l1=first.l1) != first:
+            raise TrialError(f"{trial.name} and {first.name} differ in more than l1; train them one after the other")
+    images = len(dataset.train_images)
+    if first.normaliser != "ghost":
+        return
+    for size in {min(first.batch_size, images), images % first.batch_size} - {0}:
+        if size % first.ghost_splits:
+            both = [k for k in divisors(first.batch_size) if images % first.batch_size % k == 0]
+            raise TrialError(
+                f"ghost_splits={first.ghost_splits} does not divide a batch of {size} images ({images:,} = "
+                f"{images // first.batch_size} x {first.batch_size} + {images % first.batch_size}); valid: {both}"
+            )
