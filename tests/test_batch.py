@@ -11,11 +11,11 @@ from pathlib import Path
 import papermill
 import pytest
 from batch_project import SWEEP, TRAIN, TRIVIAL, Project
-from s6lib.batch.cluster import start
-from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook, state_of
 
 from s6lib import attempt, data, folders, plan, pool, progress, records
 from s6lib.__main__ import main
+from s6lib.batch.cluster import start
+from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook, state_of
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,7 +14,7 @@ import torchvision.datasets.mnist
 from PIL import Image
 from torchvision.transforms.functional import rotate
 
-from s6lib import data, places
+from s6lib import data
 
 MNIST_FOLDER = paths.data_dir() / "MNIST" / "raw"
 needs_mnist = pytest.mark.skipif(

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from s6lib.models.builder import stack_replicas
-from s6lib.models.norms import NORMALISERS
 from s6lib.penalties import add_l1_subgradient, make_optimiser, soft_threshold
 
 from s6lib import data, nets, training
+from s6lib.models.builder import stack_replicas
+from s6lib.models.norms import NORMALISERS
 from s6lib.trial import Trial, TrialError, make_trial
 
 SEEDS = [3, 0, 7, 1]

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from s6lib.trial import CHOICES, FIELDS, PROTOCOLS, Trial, TrialError, make_trial
+from s6lib.studies import STUDIES
+from s6lib.trial import CHOICES, FIELDS, Trial, TrialError, make_trial
 
 # regularisers, epochs 1 to 13 as published, rounded as published; 5e-4 from then on
 PI_RATES = [0.03, 0.0282, 0.0251, 0.0211, 0.0169, 0.0128, 0.0093, 0.0065, 0.0043, 0.0028, 0.0017, 0.0010, 0.00057]
@@ -30,7 +31,7 @@ def exactly(message: str) -> str:
     ],
 )
 def test_published_protocols(protocol, network, epochs, batch_size, optimiser, learning_rate, momentum, l1):
-    trial = make_trial(protocol, "anything")
+    trial = make_trial(protocol, "anything", like="")
     found = (trial.network, trial.epochs, trial.batch_size, trial.optimiser, trial.learning_rate)
     assert found == (network, epochs, batch_size, optimiser, learning_rate)
     assert (trial.momentum, trial.l1, trial.rotation) == (momentum, l1, 7.0)
@@ -38,9 +39,9 @@ def test_published_protocols(protocol, network, epochs, batch_size, optimiser, l
 
 def test_slips_are_off_except_where_published():
     # Rotation after normalising and a running variance from zero: each in one protocol. Penalties on everything: all.
-    assert [p for p in PROTOCOLS if make_trial(p, "t").rotate_after_normalise] == ["normalisers"]
-    assert [p for p in PROTOCOLS if make_trial(p, "t").running_var_start == 0] == ["regularisers"]
-    assert {make_trial(p, "t").penalise for p in PROTOCOLS} == {"all"}
+    assert [p for p in STUDIES if make_trial(p, "t", like="").rotate_after_normalise] == ["normalisers"]
+    assert [p for p in STUDIES if make_trial(p, "t", like="").running_var_start == 0] == ["regularisers"]
+    assert {make_trial(p, "t", like="").penalise for p in STUDIES} == {"all"}
 
 
 def test_trial_is_a_protocol_with_settings_replaced():
@@ -114,13 +115,13 @@ def test_settings_survive_json(settings):
 
 
 def test_settings_are_all_fields():
-    assert list(gbn().settings()) == ["name", "protocol", *FIELDS]
+    assert list(gbn().settings()) == ["name", "study", *FIELDS]
 
 
 def test_describe_marks_differences():
     # Every setting on its line; a star before those that differ from the protocol, and only those.
     head, *lines = gbn(batch_size=64, l1=1e-5, epochs=25).describe().splitlines()
-    assert head == "trial gbn of protocol regularisers (* differs from the protocol)"
+    assert head == "trial gbn of study regularisers (* differs from its protocol)"
     assert [line[2:].split()[0] for line in lines] == list(FIELDS)
     assert {line[2:].split()[0] for line in lines if line.startswith("*")} == {"normaliser", "batch_size", "l1"}
     assert "* batch_size              64" in lines
@@ -128,7 +129,7 @@ def test_describe_marks_differences():
 
 
 def test_describe_of_an_untouched_protocol():
-    for protocol in PROTOCOLS:
+    for protocol in STUDIES:
         assert not any(line.startswith("*") for line in make_trial(protocol, "t").describe().splitlines())
 
 
