@@ -34,16 +34,18 @@ def add_l1_subgradient(parameters: Sequence[nn.Parameter], l1: Tensor) -> None:
 
 @torch.no_grad()
 def soft_threshold(parameters: Sequence[nn.Parameter], l1: Tensor, optimiser: torch.optim.Optimizer) -> None:
-    """p <- sign(p) * max(|p| - t, 0) with t = lr * l1, divided for Adam by the step's own sqrt(v) + eps.
+    """p <- sign(p) * max(|p| - t, 0) with t = lr * l1 / (1 - momentum), for Adam lr * l1 / (sqrt(v) + eps) instead.
 
     The proximal step of l1 * sum|p| in the metric the optimiser steps in; unlike the subgradient it reaches exact
-    zeros. Parikh and Boyd 2014, Proximal Algorithms, section 6.5.2.
+    zeros. A constant gradient g moves p by lr * g / (1 - momentum) under SGD, so the penalty must as well.
+    Parikh and Boyd 2014, Proximal Algorithms, section 6.5.2.
     """
     for group in optimiser.param_groups:
         for p in group["params"]:
             if not any(p is q for q in parameters):
                 continue
-            threshold = (group["lr"] * l1)[:, None].expand(-1, p[0].numel() * len(p) // len(l1)).reshape(p.shape)
+            step = group["lr"] / (1 - group.get("momentum", 0.0))
+            threshold = (step * l1)[:, None].expand(-1, p[0].numel() * len(p) // len(l1)).reshape(p.shape)
             state = optimiser.state[p]
             if "exp_avg_sq" in state:
                 correction = 1 - group["betas"][1] ** state["step"].double()
