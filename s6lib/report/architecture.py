@@ -1,4 +1,4 @@
-"""The map of the code, read from its imports: no module is imported to draw it."""
+"""The picture of the code, read from its imports: no module is imported to draw it."""
 
 import ast
 from pathlib import Path
@@ -8,28 +8,26 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 def floors() -> str:
     """A mermaid diagram of what imports what; an arrow that two others imply is left out."""
-    imports = {floor: imported(floor) for floor in all_floors()}
+    about = all_floors()
+    imports = {floor: imported(floor) for floor in about}
+    boxes = [f'    {floor}["<b>{floor}</b><br>{text}"]' for floor, text in about.items()]
     drawn = [f"    {a} --> {b}" for a, others in imports.items() for b in sorted(others - _implied(others, imports))]
-    return "\n".join(["```mermaid", "flowchart TD", *drawn, "```"])
+    return "\n".join(["```mermaid", "flowchart TD", *boxes, *drawn, "```"])
 
 
-def modules() -> str:
-    """A table of all modules by floor, each with the first sentence of its docstring."""
-    rows = [f"| `{_path(file)}` | {_sentence(file)} |" for floor in all_floors() for file in _files(floor)]
-    return "\n".join(["| module | what it holds |", "|---|---|", *rows])
-
-
-def all_floors() -> list[str]:
-    """Modules and packages directly below s6lib, in the order in which its docstring lists them, then by name."""
+def all_floors() -> dict[str, str]:
+    """Modules and packages directly below s6lib with the words its docstring has for them; others last, without."""
     there = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    listed = [line.split()[0] for line in _docstring(PACKAGE / "__init__.py").splitlines() if line.startswith("    ")]
-    return [floor for floor in listed if floor in there] + sorted(there - {"__init__", *listed})
+    lines = _parsed(PACKAGE / "__init__.py").body[0].value.value.splitlines()
+    listed = dict(line.strip().partition(" ")[::2] for line in lines if line.startswith("    "))
+    known = {floor: text.strip() for floor, text in listed.items() if floor in there}
+    return known | dict.fromkeys(sorted(there - {"__init__", *known}), "")
 
 
 def imported(floor: str) -> set[str]:
     """The floors that a floor imports, also inside functions; not what only type checkers read."""
-    found = {name for file in _files(floor) for name in _imports(ast.parse(file.read_text(encoding="utf-8")))}
-    return found & set(all_floors()) - {floor}
+    files = sorted((PACKAGE / floor).glob("*.py")) or [PACKAGE / f"{floor}.py"]
+    return {name for file in files for name in _imports(_parsed(file))} & set(all_floors()) - {floor}
 
 
 def _imports(tree: ast.AST) -> set[str]:
@@ -58,17 +56,5 @@ def _reach(floor: str, imports: dict[str, set[str]]) -> set[str]:
     return seen
 
 
-def _files(floor: str) -> list[Path]:
-    return sorted((PACKAGE / floor).glob("*.py")) or [PACKAGE / f"{floor}.py"]
-
-
-def _path(file: Path) -> str:
-    return file.relative_to(PACKAGE.parent).as_posix()
-
-
-def _docstring(file: Path) -> str:
-    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-
-
-def _sentence(file: Path) -> str:
-    return " ".join(_docstring(file).split("\n\n")[0].split()).replace("|", "\\|")
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))

@@ -1,11 +1,12 @@
-"""The values that texts quote, each a function of committed files: names in markers are names in `VALUES`.
+"""The values that texts quote, each a function of the committed files; markers name functions of this module.
 
 Accuracies are in percent, differences in percentage points, intervals at 95 %. Arms are named `study/arm`.
 """
 
+import inspect
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -205,22 +206,11 @@ def ablations(e: Evidence, network: str) -> str:
     medians = e.measured(f"ablations_{network}")["medians"]
     whole = ("as it is", "bfloat16")
     rows = [(name, f"{medians[_base_of(name)] / value:.2f}") for name, value in medians.items() if name not in whole]
-    return _table(["without, or with instead", "a step takes, times as long"], rows)
+    return _table(["changed", "a step takes, times as long"], rows)
 
 
 def floors(e: Evidence) -> str:
     return architecture.floors()
-
-
-def modules(e: Evidence) -> str:
-    return architecture.modules()
-
-
-VALUES: dict[str, Callable[..., str]] = {
-    f.__name__: f
-    for f in (mean, sd, sd_of_images, difference, equivalence, seeds, seeds_needed, published, replicated, verdict, number, rung, speed)
-    + (arms, late_epochs, claims, ladder, candidates, throughput, ablations, floors, modules)
-}
 
 
 # --- pieces ----------------------------------------------------------------------------------------
@@ -282,3 +272,7 @@ def _speed(e: Evidence, network: str, what: str) -> float:
 
 def _base_of(name: str) -> str:
     return "bfloat16" if name.startswith("bfloat16,") else "as it is"
+
+
+# Every public function above, by name.
+VALUES = {name: f for name, f in vars().copy().items() if inspect.isfunction(f) and not name.startswith("_")}
