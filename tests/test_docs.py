@@ -58,6 +58,13 @@ def test_swapped_rows_are_found(path, tmp_path):
     assert len(found) == len(rows.findall(path.read_text(encoding="utf-8")))
 
 
+def test_swapped_numbers_are_found(tmp_path):
+    values = [text for _, text in markers.marked(ROOT / "README.md")]
+    a, b = (f" -->{value}<!--" for value in (values[0], values[-1]))
+    swap = lambda text: text.replace(a, "@").replace(b, a).replace("@", b)  # noqa: E731
+    assert len(markers.differences(copied(ROOT / "README.md", tmp_path, swap), EVIDENCE.value)) >= 2
+
+
 @pytest.mark.parametrize(("old", "new"), [("99.47 | 0.05", "0.05 | 99.47"), ("0.01 points", "0.02 points")])
 def test_a_changed_cell_or_number_is_found(old, new, tmp_path):
     copy = copied(ROOT / "docs" / "results.md", tmp_path, lambda text: text.replace(old, new))
