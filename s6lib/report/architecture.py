@@ -18,7 +18,7 @@ def floors() -> str:
 def all_floors() -> dict[str, str]:
     """Modules and packages directly below s6lib with the words its docstring has for them; others last, without."""
     there = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    lines = _parsed(PACKAGE / "__init__.py").body[0].value.value.splitlines()
+    lines = (ast.get_docstring(_parsed(PACKAGE / "__init__.py"), clean=False) or "").splitlines()
     listed = dict(line.strip().partition(" ")[::2] for line in lines if line.startswith("    "))
     known = {floor: text.strip() for floor, text in listed.items() if floor in there}
     return known | dict.fromkeys(sorted(there - {"__init__", *known}), "")
@@ -48,7 +48,8 @@ def _implied(others: set[str], imports: dict[str, set[str]]) -> set[str]:
 
 def _reach(floor: str, imports: dict[str, set[str]]) -> set[str]:
     """Everything a floor depends on, itself included. A circle would be an error of the code and ends here too."""
-    seen, todo = set(), [floor]
+    seen: set[str] = set()
+    todo = [floor]
     while todo:
         if (here := todo.pop()) not in seen:
             seen.add(here)
