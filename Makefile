@@ -1,6 +1,6 @@
 # The targets and variables below explain themselves: `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run-all run summary status plan test test-faults nbval references lock lab bench lint clean
+.PHONY: help run-all run summary status plan test test-faults nbval references docs figures lock lab bench lint clean
 SHELL := /bin/bash
 
 PYTHON    ?= python3
@@ -62,6 +62,12 @@ nbval: $(READY) ## replay the reference notebooks and compare what is determinis
 
 references: $(READY) ## execute the reference notebooks anew, after a notebook changed
 	OMP_NUM_THREADS=1 $(VENV)/python tests/references.py
+
+docs: $(READY) ## write every quoted number and table anew
+	@$(VENV)/python -m s6lib.report
+
+figures: $(READY) ## draw the committed figures from the committed records
+	@$(VENV)/python -m s6lib.report figures
 
 lock: ## write requirements.lock from what .venv holds
 	$(VENV)/python tests/lock.py
