@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,9 @@ TITLES = {
     "kmnist": "KMNIST",
     "qmnist": "QMNIST",
 }
+
+
+Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # training images and labels, test images and labels
 
 
 class DataError(Exception):
@@ -90,9 +94,9 @@ def load(name: str) -> Dataset:
         raise DataError(f"unknown dataset {name!r}; valid: {', '.join(DATASETS)}")
     parts = _digits() if name == "digits" else _torchvision(name)
     if name == "mnist":
-        return Dataset(name, *parts, mean=MNIST_MEAN, std=MNIST_STD)
+        return Dataset(name, *parts, MNIST_MEAN, MNIST_STD)
     pixels = parts[0].double() / 255  # no published constants: measured on the training images
-    return Dataset(name, *parts, mean=pixels.mean().item(), std=pixels.std().item())
+    return Dataset(name, *parts, pixels.mean().item(), pixels.std().item())
 
 
 def hold_out(dataset: Dataset, count: int) -> Dataset:
@@ -101,20 +105,20 @@ def hold_out(dataset: Dataset, count: int) -> Dataset:
         raise DataError(f"hold_out: count={count} of {len(dataset.train_images)} training images")
     images, labels = dataset.train_images, dataset.train_labels
     parts = (images[:-count], labels[:-count], images[-count:], labels[-count:])
-    return Dataset(f"{dataset.name}-held-out-{count}", *parts, mean=dataset.mean, std=dataset.std)
+    return Dataset(f"{dataset.name}-held-out-{count}", *parts, dataset.mean, dataset.std)
 
 
 def limit(dataset: Dataset, train: int, test: int) -> Dataset:
     """The first `train` and `test` images only; for trying things out."""
-    parts = dataset.train_images[:train], dataset.train_labels[:train]
-    parts += dataset.test_images[:test], dataset.test_labels[:test]
-    return Dataset(f"{dataset.name}-{train}-{test}", *parts, mean=dataset.mean, std=dataset.std)
+    first = dataset.train_images[:train], dataset.train_labels[:train]
+    parts = (*first, dataset.test_images[:test], dataset.test_labels[:test])
+    return Dataset(f"{dataset.name}-{train}-{test}", *parts, dataset.mean, dataset.std)
 
 
 # --- digits --------------------------------------------------------------------------------------
 
 
-def _digits() -> tuple[Tensor, ...]:
+def _digits() -> Parts:
     """scikit-learn's 1,797 8x8 digits, enlarged to 20x20 in a 28x28 frame as in MNIST; the last 297 for testing.
 
     Neighbours in the file are one writer's: a split at random would test on handwriting that was trained on.
@@ -133,11 +137,12 @@ def _digits() -> tuple[Tensor, ...]:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def _torchvision(name: str) -> tuple[Tensor, ...]:
+def _torchvision(name: str) -> Parts:
     from torchvision import datasets
 
-    root, kind = paths.data_dir(), getattr(datasets, DATASETS[name])
-    files = _files(kind, root / DATASETS[name] / "raw")
+    root, folder = paths.data_dir(), DATASETS[name] or ""
+    kind = getattr(datasets, folder)
+    files = _files(kind, root / folder / "raw")
     if not all(path.exists() for path in files):
         _fetch(name, kind, root, files)
     _check_files(name, files)  # before any reader sees them: torchvision's stop in ten different ways
@@ -146,7 +151,7 @@ def _torchvision(name: str) -> tuple[Tensor, ...]:
     return train.data, labels[0].long(), test.data, labels[1].long()
 
 
-def _files(kind: type, folder: Path) -> list[Path]:
+def _files(kind: Any, folder: Path) -> list[Path]:
     """The files that torchvision reads for `kind`."""
     sources = kind.resources
     if isinstance(sources, dict):  # QMNIST
@@ -160,7 +165,7 @@ def _check_files(name: str, files: list[Path]) -> None:
             _check_file(path, MNIST_SHA256[path.name] if name == "mnist" else None)
 
 
-def _fetch(name: str, kind: type, root: Path, files: list[Path]) -> None:
+def _fetch(name: str, kind: Any, root: Path, files: list[Path]) -> None:
     """Fetches what is missing, one process at a time: torchvision's own parallel first downloads corrupt each other."""
     folder = files[0].parent
     try:

@@ -154,9 +154,8 @@ def replace_directory(source: Path, target: Path) -> None:
 def _write_files(record: Record, folder: Path) -> None:
     record.history.to_csv(folder / "history.csv", index=False)
     record.weight_norms.to_csv(folder / "weight_norms.csv", index=False)
-    arrays = {"logits": record.logits, "labels": record.labels, "seeds": np.array(record.seeds)}
     with (folder / "predictions.npz").open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, logits=record.logits, labels=record.labels, seeds=np.array(record.seeds))
     (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(record.weights))
     head = {
         "format": 1,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from s6lib import paths, records
 from s6lib.evidence import measures, statistics
@@ -189,7 +188,7 @@ def _against(first: Record, other: Record) -> dict:
     }
 
 
-def mean(values: ArrayLike) -> float:
+def mean(values: np.ndarray | pd.Series) -> float:
     """The mean; nan of nothing."""
     return float(np.mean(values)) if np.size(values) else np.nan
 

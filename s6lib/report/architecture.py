@@ -35,7 +35,7 @@ def _imports(tree: ast.AST) -> set[str]:
         return set()
     if isinstance(tree, ast.ImportFrom) and tree.module == "s6lib":
         return {alias.name for alias in tree.names}
-    if isinstance(tree, ast.ImportFrom) and (tree.module or "").startswith("s6lib."):
+    if isinstance(tree, ast.ImportFrom) and tree.module and tree.module.startswith("s6lib."):
         return {tree.module.split(".")[1]}
     if isinstance(tree, ast.Import):
         return {alias.name.split(".")[1] for alias in tree.names if alias.name.startswith("s6lib.")}

@@ -37,7 +37,8 @@ def draw(e: Evidence) -> list[Path]:
 
     plots.style()
     for path, shown in pictures(e).items():
-        figure = plots.time_and_accuracy(shown) if path.stem == "speedrun" else plots.dots(shown).figure
+        figure = plots.time_and_accuracy(shown) if path.stem == "speedrun" else plots.dots(shown).get_figure(root=True)
+        assert figure is not None
         figure.savefig(path, metadata={KEY: checksum(shown)})
     return list(pictures(e))
 

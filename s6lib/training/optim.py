@@ -1,6 +1,7 @@
 """Optimisers and weight penalties, elementwise, so that fused replicas never touch each other."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,10 @@ from s6lib.trial import Trial
 
 def make_optimiser(trial: Trial, net: Net) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
     """The parameters that penalties act on, and the optimiser."""
-    convolutions = [layer.weight for layer in net.modules() if isinstance(layer, nn.Conv2d)]
-    penalised = convolutions if trial.penalise == "weights" else list(net.parameters())
+    weights = {id(layer.weight) for layer in net.modules() if isinstance(layer, nn.Conv2d)}
+    penalised = [p for p in net.parameters() if trial.penalise == "all" or id(p) in weights]
     chosen = {id(parameter) for parameter in penalised}
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": penalised, "weight_decay": trial.l2},
         {"params": [p for p in net.parameters() if id(p) not in chosen], "weight_decay": 0.0},
     ]
@@ -29,6 +30,7 @@ def make_optimiser(trial: Trial, net: Net) -> tuple[list[nn.Parameter], torch.op
 def add_l1_subgradient(parameters: Sequence[nn.Parameter], l1: Tensor) -> None:
     """grad += l1 * sign(p), a lambda per replica [R]: the subgradient of l1 * sum|p|, 0 at 0."""
     for p in parameters:
+        assert p.grad is not None
         p.grad.view(len(l1), -1).addcmul_(p.view(len(l1), -1).sign(), l1[:, None])
 
 

@@ -40,12 +40,12 @@ def train_together(
     old = previous(trials, dataset.describe(), precision)
     missing = [seed for seed in seeds if not all(record and seed in record.seeds for record in old)]
     if not missing:
-        return [records.select(record, seeds) for record in old]
+        return [records.select(record, seeds) for record in old if record]
     trainer = Trainer(trials, dataset.to(device), missing, precision)
     trainer.run()
     kept = [seed for seed in seeds if seed not in missing]
     pairs = zip(old, trainer.records(), strict=True)
-    return [records.merge(records.select(a, kept), b) if kept else b for a, b in pairs]
+    return [records.merge(records.select(a, kept), b) if a and kept else b for a, b in pairs]
 
 
 def previous(trials: Sequence[Trial], dataset: dict, precision: str) -> list[Record | None]:
@@ -60,10 +60,10 @@ def check_seeds(seeds: int | Sequence[int]) -> list[int]:
     """The seeds that `seeds` stands for: n means 0 .. n - 1. Raises TrialError."""
     if type(seeds) is int and seeds >= 1:
         return list(range(seeds))
-    plain = isinstance(seeds, list | tuple | range) and all(type(seed) is int and seed >= 0 for seed in seeds)
-    if not plain or not seeds or len(set(seeds)) != len(seeds):
+    many = list(seeds) if isinstance(seeds, list | tuple | range) else []
+    if not many or not all(type(seed) is int and seed >= 0 for seed in many) or len(set(many)) != len(many):
         raise TrialError(f"seeds={seeds!r} is out of range; valid: 1 or more, or a list of different seeds, 0 or above")
-    return list(seeds)
+    return many
 
 
 def check_fit(trials: Sequence[Trial], dataset: Dataset) -> None:
