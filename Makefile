@@ -111,8 +111,8 @@ clean: ## remove the quick run and caches; full runs and data stay
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "$(PYTHON) is too old or missing: Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || \
+	  { echo "$(PYTHON) is too old or missing: Python 3.11.5 or newer is needed; make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	test -x $(VENV)/python || $(PYTHON) -m venv .venv
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check -e . --no-deps
