@@ -1,6 +1,6 @@
 # The targets and variables below explain themselves: `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run-all run summary status plan check test test-all test-faults nbval references docs figures lock lab bench lint clean
+.PHONY: help run-all run summary status plan check test test-all test-faults nbval references docs figures publish-url lock lab bench lint clean
 SHELL := /bin/bash
 
 PYTHON    ?= python3
@@ -17,7 +17,7 @@ STALE     ?= keep##      rerun: run again what older code made
 SCHEDULER ?=##           Dask: tcp://host:port, tls://host:port, local:N, slurm
 
 # A misspelt variable is an error, not a run with other settings.
-KNOWN   := PYTHON PROFILE STUDY TRIAL DATASET SEEDS EPOCHS PRECISION JOBS RESULTS STALE SCHEDULER NOTEBOOKS YES
+KNOWN   := PYTHON PROFILE STUDY TRIAL DATASET SEEDS EPOCHS PRECISION JOBS RESULTS STALE SCHEDULER URL NOTEBOOKS YES
 UNKNOWN := $(strip $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))))
 ifneq ($(UNKNOWN),)
 $(error unknown variable $(UNKNOWN); valid: $(wordlist 1,12,$(KNOWN)))
@@ -99,6 +99,9 @@ lock: ## write requirements.lock from what .venv holds
 lint: $(READY) ## ruff on code and notebooks
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
+
+publish-url: $(READY) ## write the repository's address everywhere: make publish-url URL=https://github.com/...
+	@$(VENV)/python -m s6lib.report url "$(URL)"
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(VENV)/jupyter lab notebooks
