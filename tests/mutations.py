@@ -57,7 +57,7 @@ MUTATIONS = [
 
 
 def survives(mutation: tuple[str, str, str, str, str]) -> str:
-    """"" when the guards fail as they should, else what went wrong."""
+    """ "" when the guards fail as they should, else what went wrong."""
     name, file, old, new, guards = mutation
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, "copy")
