@@ -1,6 +1,6 @@
 # The targets and variables below explain themselves: `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run-all run summary status plan test test-faults nbval references lock lab bench lint clean
+.PHONY: help run-all run summary status plan check test test-all test-faults nbval references docs figures lock lab bench lint clean
 SHELL := /bin/bash
 
 PYTHON    ?= python3
@@ -16,6 +16,13 @@ RESULTS   ?= results##   folder that holds the runs
 STALE     ?= keep##      rerun: run again what older code made
 SCHEDULER ?=##           Dask: tcp://host:port, tls://host:port, local:N, slurm
 
+# A misspelt variable is an error, not a run with other settings.
+KNOWN   := PYTHON PROFILE STUDY TRIAL DATASET SEEDS EPOCHS PRECISION JOBS RESULTS STALE SCHEDULER NOTEBOOKS YES
+UNKNOWN := $(strip $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))))
+ifneq ($(UNKNOWN),)
+$(error unknown variable $(UNKNOWN); valid: $(wordlist 1,12,$(KNOWN)))
+endif
+
 VENV    := .venv/bin
 READY   := .venv/.ready
 SELECT   = --profile "$(PROFILE)" --study "$(STUDY)" --trial "$(TRIAL)" --dataset "$(DATASET)" --seeds "$(SEEDS)" \
@@ -25,6 +32,12 @@ RUN      = $(VENV)/python -m s6lib run $(SELECT) --stale "$(STALE)" --scheduler 
 PYTEST   = S6_QUIET=1 OMP_NUM_THREADS=1 $(VENV)/python -m pytest
 NBVAL    = $(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env \
            --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope
+
+SCRATCH  = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT &&
+NOTEBOOKS = $(wildcard tests/reference/*.ipynb) results/reference/summary.ipynb
+# One of each kind: lesson, trial, sweep, several trainings, summary.
+KINDS    = $(patsubst %,tests/reference/%.ipynb,00_normalisation_by_hand regularisers.gbn l1_lambda layer_norm_cost) \
+           results/reference/summary.ipynb
 
 help: ## list targets and variables
 	@echo "make <target> [VARIABLE=value ...]"; echo
@@ -48,20 +61,37 @@ status: $(READY) ## done, running, failed, missing, stale, and the time left
 plan: $(READY) ## what would run, with which parameters
 	@$(VENV)/python -m s6lib plan $(SELECT)
 
-test: lint ## lint, unit tests, notebooks replayed, the quick profile end to end, a short fault suite
-	$(PYTEST) -q -n 2 --ignore=tests/faults
-	$(MAKE) --no-print-directory nbval
-	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(VENV)/python -m s6lib run --profile quick --results "$$folder"
+check: lint ## in a minute: lint, types, numbers quoted by README and docs, fast tests
+	$(VENV)/mypy s6lib
+	$(VENV)/python -m s6lib.report --check
+	$(PYTEST) -q -n 2 -m "not slow" --ignore=tests/faults
+
+test: check ## check, then slow tests, one notebook of each kind replayed, a small batch, a short fault suite
+	$(PYTEST) -q -n 2 -m slow --ignore=tests/faults
+	$(MAKE) --no-print-directory nbval NOTEBOOKS="$(KINDS)"
+	$(SCRATCH) $(VENV)/python -m s6lib run --study normalisers --trial gn_l1,l1_lambda --seeds 2 --epochs 1 --results "$$folder"
 	$(PYTEST) -q -n 2 tests/faults
+
+test-all: test ## everything: all notebooks replayed, the quick profile, all faults, mutations (an hour)
+	$(MAKE) --no-print-directory nbval
+	$(SCRATCH) $(VENV)/python -m s6lib run --profile quick --results "$$folder"
+	$(MAKE) --no-print-directory test-faults
+	$(VENV)/python tests/mutations.py
 
 test-faults: $(READY) ## the whole fault suite: kills, full disks, cut networks (about 15 minutes)
 	S6_FAULTS=full $(PYTEST) -v tests/faults
 
 nbval: $(READY) ## replay the reference notebooks and compare what is deterministic
-	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && S6_LAB="$$folder" $(NBVAL) tests/reference/*.ipynb results/reference/summary.ipynb
+	$(SCRATCH) S6_LAB="$$folder" $(NBVAL) $(NOTEBOOKS)
 
 references: $(READY) ## execute the reference notebooks anew, after a notebook changed
 	OMP_NUM_THREADS=1 $(VENV)/python tests/references.py
+
+docs: $(READY) ## write every quoted number and table anew
+	@$(VENV)/python -m s6lib.report
+
+figures: $(READY) ## draw the committed figures from the committed records
+	@$(VENV)/python -m s6lib.report figures
 
 lock: ## write requirements.lock from what .venv holds
 	$(VENV)/python tests/lock.py

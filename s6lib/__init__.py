@@ -12,8 +12,8 @@ The floors, highest first; each imports only from those below it.
     records         records on disk: write, check, read
     provenance      what produced a record
     trial           one arm as it is run: every setting, checked
-    models          layers, normalisers, the builder: replicas as channel groups
     studies         a file per study: protocol, networks, arms, published numbers, claims
+    models          layers, normalisers, the builder: replicas as channel groups
     data            data sets in memory, augmentation
     streams         every random stream, from (seed, purpose, epoch)
     paths           where data and results are

@@ -4,27 +4,21 @@
 `load("digits")` needs neither files nor network.
 """
 
-import contextlib
 import hashlib
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
 from s6lib import paths
 from s6lib.paths import DATASETS
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # train_images.float().div(255).mean(), .std(), to four places
 ANGLE_STEP = 0.02  # degrees; at the frame's corner a step moves a pixel by 0.007 of its width
@@ -42,6 +36,9 @@ TITLES = {
     "kmnist": "KMNIST",
     "qmnist": "QMNIST",
 }
+
+
+Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # training images and labels, test images and labels
 
 
 class DataError(Exception):
@@ -97,9 +94,9 @@ def load(name: str) -> Dataset:
         raise DataError(f"unknown dataset {name!r}; valid: {', '.join(DATASETS)}")
     parts = _digits() if name == "digits" else _torchvision(name)
     if name == "mnist":
-        return Dataset(name, *parts, mean=MNIST_MEAN, std=MNIST_STD)
+        return Dataset(name, *parts, MNIST_MEAN, MNIST_STD)
     pixels = parts[0].double() / 255  # no published constants: measured on the training images
-    return Dataset(name, *parts, mean=pixels.mean().item(), std=pixels.std().item())
+    return Dataset(name, *parts, pixels.mean().item(), pixels.std().item())
 
 
 def hold_out(dataset: Dataset, count: int) -> Dataset:
@@ -108,21 +105,24 @@ def hold_out(dataset: Dataset, count: int) -> Dataset:
         raise DataError(f"hold_out: count={count} of {len(dataset.train_images)} training images")
     images, labels = dataset.train_images, dataset.train_labels
     parts = (images[:-count], labels[:-count], images[-count:], labels[-count:])
-    return Dataset(f"{dataset.name}-held-out-{count}", *parts, mean=dataset.mean, std=dataset.std)
+    return Dataset(f"{dataset.name}-held-out-{count}", *parts, dataset.mean, dataset.std)
 
 
 def limit(dataset: Dataset, train: int, test: int) -> Dataset:
     """The first `train` and `test` images only; for trying things out."""
-    parts = dataset.train_images[:train], dataset.train_labels[:train]
-    parts += dataset.test_images[:test], dataset.test_labels[:test]
-    return Dataset(f"{dataset.name}-{train}-{test}", *parts, mean=dataset.mean, std=dataset.std)
+    first = dataset.train_images[:train], dataset.train_labels[:train]
+    parts = (*first, dataset.test_images[:test], dataset.test_labels[:test])
+    return Dataset(f"{dataset.name}-{train}-{test}", *parts, dataset.mean, dataset.std)
 
 
 # --- digits --------------------------------------------------------------------------------------
 
 
-def _digits() -> tuple[Tensor, ...]:
-    """scikit-learn's 1,797 8x8 digits, enlarged to 20x20 in a 28x28 frame as in MNIST; 297 of them for testing."""
+def _digits() -> Parts:
+    """scikit-learn's 1,797 8x8 digits, enlarged to 20x20 in a 28x28 frame as in MNIST; the last 297 for testing.
+
+    Neighbours in the file are one writer's: a split at random would test on handwriting that was trained on.
+    """
     from sklearn.datasets import load_digits
 
     raw = load_digits()
@@ -131,30 +131,18 @@ def _digits() -> tuple[Tensor, ...]:
     hundredths = (100 * large).round().long()  # whole by nature; from here on every processor rounds alike
     images = F.pad((hundredths * 255 + 800) // 1600, (4, 4, 4, 4)).to(torch.uint8)[:, 0]
     labels = torch.tensor(raw.target, dtype=torch.int64)
-    test = torch.zeros(len(labels), dtype=torch.bool)
-    test[_stratified(raw.target, 297)] = True
-    return images[~test], labels[~test], images[test], labels[test]
-
-
-def _stratified(labels: np.ndarray, count: int) -> list[int]:
-    """`count` indices, evenly spaced within each class, the larger classes giving one more where it does not divide."""
-    members = [np.flatnonzero(labels == label) for label in range(10)]
-    largest_first = sorted(range(10), key=lambda label: (-len(members[label]), label))
-    chosen = []
-    for rank, label in enumerate(largest_first):
-        share = count // 10 + (rank < count % 10)
-        chosen += list(members[label][np.linspace(0, len(members[label]) - 1, share).astype(int)])
-    return chosen
+    return images[:-297], labels[:-297], images[-297:], labels[-297:]
 
 
 # --- files ---------------------------------------------------------------------------------------
 
 
-def _torchvision(name: str) -> tuple[Tensor, ...]:
+def _torchvision(name: str) -> Parts:
     from torchvision import datasets
 
-    root, kind = paths.data_dir(), getattr(datasets, DATASETS[name])
-    files = _files(kind, root / DATASETS[name] / "raw")
+    root, folder = paths.data_dir(), DATASETS[name] or ""
+    kind = getattr(datasets, folder)
+    files = _files(kind, root / folder / "raw")
     if not all(path.exists() for path in files):
         _fetch(name, kind, root, files)
     _check_files(name, files)  # before any reader sees them: torchvision's stop in ten different ways
@@ -163,7 +151,7 @@ def _torchvision(name: str) -> tuple[Tensor, ...]:
     return train.data, labels[0].long(), test.data, labels[1].long()
 
 
-def _files(kind: type, folder: Path) -> list[Path]:
+def _files(kind: Any, folder: Path) -> list[Path]:
     """The files that torchvision reads for `kind`."""
     sources = kind.resources
     if isinstance(sources, dict):  # QMNIST
@@ -177,34 +165,22 @@ def _check_files(name: str, files: list[Path]) -> None:
             _check_file(path, MNIST_SHA256[path.name] if name == "mnist" else None)
 
 
-def _fetch(name: str, kind: type, root: Path, files: list[Path]) -> None:
+def _fetch(name: str, kind: Any, root: Path, files: list[Path]) -> None:
     """Fetches what is missing, one process at a time: torchvision's own parallel first downloads corrupt each other."""
     folder = files[0].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock"):  # while waiting here, another process may have fetched them
+        with FileLock(folder / ".lock"):  # while waiting here, another process may have fetched them
             _check_files(name, files)
             for train in (True, False):
                 kind(root, train=train, download=True)
     except (OSError, RuntimeError) as error:
         missing = ", ".join(path.name for path in files if not path.exists())
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"{name}: {missing} not in {folder} and not to be fetched ({_line(error)}). Put the data set's files "
+            f"{name}: {missing} not in {folder} and not to be fetched ({reason}). Put the data set's files "
             f"there, or set S6_DATA_DIR to the folder that holds {DATASETS[name]}/raw; DATASET=digits needs no files."
         ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """An exclusive lock on `path` for the `with` block; none where the platform has no fcntl."""
-    with path.open("w") as handle:
-        if fcntl:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _check_file(path: Path, sha256: str | None) -> None:
@@ -219,30 +195,15 @@ def _check_file(path: Path, sha256: str | None) -> None:
     if size != expected:
         found = f"expected {expected:,} bytes for shape {shape}, found {size:,}"
         raise DataError(f"{path}: {found}; delete it to fetch it anew")
-    if sha256 and (found := _remembered_sha256(path)) != sha256:
+    if sha256 and (found := _sha256(path, path.stat().st_mtime_ns)) != sha256:
         raise DataError(f"{path}: expected SHA-256 {sha256}, found {found}; delete it to fetch it anew")
 
 
-def _remembered_sha256(path: Path) -> str:
-    """The file's SHA-256, computed once per path, size and time of change."""
-    store, stat = path.parent / ".sha256.json", path.stat()
-    key = f"{path.name} {stat.st_size} {stat.st_mtime_ns}"
-    known = _read_json(store)
-    if isinstance(known.get(key), str):
-        return known[key]
+@cache
+def _sha256(path: Path, changed: int) -> str:
+    """The file's SHA-256, computed once per process and time of change."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    with contextlib.suppress(OSError):  # a read-only data folder: computed again next time
-        store.write_text(json.dumps({**known, key: digest}))
-    return digest
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- augmentation --------------------------------------------------------------------------------
@@ -257,8 +218,8 @@ def rotation_table(degrees: float) -> Tensor:
     """
     numbers = Image.fromarray(np.arange(784, dtype=np.int32).reshape(28, 28))
     steps = round(degrees / ANGLE_STEP)
-    turned = [np.asarray(numbers.rotate(k * ANGLE_STEP, fillcolor=784)).ravel() for k in range(-steps, steps + 1)]
-    return torch.tensor(np.stack(turned), dtype=torch.int64)
+    rotated = [np.asarray(numbers.rotate(k * ANGLE_STEP, fillcolor=784)).ravel() for k in range(-steps, steps + 1)]
+    return torch.tensor(np.stack(rotated), dtype=torch.int64)
 
 
 def random_angles(count: int, degrees: float, source: torch.Generator) -> Tensor:
@@ -268,7 +229,7 @@ def random_angles(count: int, degrees: float, source: torch.Generator) -> Tensor
 
 class Augmenter:
     """Training batches of R replicas: pick, rotate, normalise. `rotate_after_normalise` fills corners with 0, which
-    is the mean grey, where the published `normalisers` study turns images after normalising; otherwise with black."""
+    is the mean grey, where the published `normalisers` study rotates images after normalising; otherwise with black."""
 
     def __init__(self, dataset: Dataset, rotation: float, rotate_after_normalise: bool = False):
         self.dataset = dataset
@@ -278,7 +239,7 @@ class Augmenter:
         self.table = rotation_table(rotation).to(flat.device) if rotation else None
 
     def __call__(self, index: Tensor, angles: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Images `index` [N, R], turned by table rows `angles` [N, R], as [N, R, 28, 28]."""
+        """Images `index` [N, R], rotated by table rows `angles` [N, R], as [N, R, 28, 28]."""
         pixels = self.pixels[index]  # [N, R, 785]
         if self.table is None:
             return self.dataset.normalise(pixels, dtype).unflatten(-1, (28, 28))

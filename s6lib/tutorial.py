@@ -104,7 +104,7 @@ def tiles(ax: Axes, x: Tensor, parts: Tensor | None = None) -> Axes:
         colour = COLOURS[part % len(COLOURS)] + "66" if part >= 0 else APART
         ax.add_patch(_square(left, top, colour))
         ax.text(left + 0.5, top - 0.52, f"{x[i, j, row, column]:g}", ha="center", va="center", fontsize=9)
-        if mean is not None and row == h - 1 and column == 0:
+        if mean is not None and var is not None and row == h - 1 and column == 0:
             label = f"{mean[i, j, row, column]:.3f} | {var[i, j, row, column]:.3f}"
             ax.text(left + w / 2, top - 1.12, label, ha="center", va="top", fontsize=7)
     _name_tiles(ax, n, c, h, w)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from s6lib.records import HISTORY, WEIGHT_NORMS, Record
+from s6lib.studies import STUDIES
 from s6lib.trial import make_trial
 
 USUAL = {"learning_rate": 0.01, "train_loss": 0.05, "train_accuracy": 98.9, "test_loss": 0.03, "test_accuracy": 99.2}
@@ -14,7 +15,7 @@ USUAL = {"learning_rate": 0.01, "train_loss": 0.05, "train_accuracy": 98.9, "tes
 def make_record(
     columns: dict[str, Sequence[Sequence[float]]] | None = None,
     name: str = "bn_l1",
-    protocol: str = "normalisers",
+    study: str = "normalisers",
     dataset: str = "mnist",
     logits: np.ndarray | None = None,
     labels: np.ndarray | None = None,
@@ -34,7 +35,9 @@ def make_record(
     labels = np.arange(20) % 10 if labels is None else labels
     logits = np.tile(9.0 * np.eye(10)[labels], (seeds, 1, 1)) if logits is None else logits
     return Record(
-        trial=make_trial(protocol, name, epochs=epochs, **settings),
+        trial=make_trial(
+            study, name, **{"like": None if name in STUDIES[study].arms else "", "epochs": epochs, **settings}
+        ),
         dataset={"name": dataset, "title": dataset.upper(), "checksum": dataset, "train_images": 60, "test_images": 20},
         seeds=list(range(seeds)),
         history=pd.DataFrame(rows)[list(HISTORY)],

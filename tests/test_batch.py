@@ -11,11 +11,12 @@ from pathlib import Path
 import papermill
 import pytest
 from batch_project import SWEEP, TRAIN, TRIVIAL, Project
+
+from s6lib import records
+from s6lib.__main__ import main
+from s6lib.batch import attempt, folders, plan, pool, progress
 from s6lib.batch.cluster import start
 from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook, state_of
-
-from s6lib import attempt, data, folders, plan, pool, progress, records
-from s6lib.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -87,11 +88,6 @@ WRONG = [(1.5, "int"), (True, "int"), (None, "float"), ("1", "int | list[int]"),
 def test_types():
     assert all(fits(value, annotation) for value, annotation in RIGHT)
     assert not any(fits(value, annotation) for value, annotation in WRONG)
-
-
-def test_data_sets_are_the_library_s():
-    assert tuple(plan.DATASETS) == data.DATASETS
-    assert {name: folder for name, folder in plan.DATASETS.items() if folder} == data.SOURCES
 
 
 @pytest.mark.parametrize("words", [["--help"], ["plan"], ["status"], ["plan", "--count"]])
@@ -183,7 +179,7 @@ def test_changed_data_files_run_again(done, monkeypatch):
 def test_changed_code_is_only_stale(done, monkeypatch):
     """The record is kept and the reason shown."""
     run, results = done
-    monkeypatch.setattr(records, "source_fingerprint", lambda: "other")
+    monkeypatch.setattr(plan, "source_fingerprint", lambda *_: "other")
     object.__setattr__(run, "code", "other")
     state = state_of(run, results)
     assert state.kind == "stale"
@@ -237,7 +233,7 @@ def test_notebook_prose_and_parameters_are_not_code(finished, tmp_path):
 def test_first_publisher_wins_and_unlike_records_step_aside(done, tmp_path):
     _, results = done
     info = json.loads((results / "s/one/run.json").read_text())
-    identity = {key: info[key] for key in ("study", "trial", "settings", "code", "library")}
+    identity = {key: info[key] for key in ("study", "trial", "settings", "code")}
     target, older = results / "s/one", results / ".replaced/s/one"
     second = shutil.copytree(target, tmp_path / "second")
     assert not attempt.move_in(second, target, older, identity)

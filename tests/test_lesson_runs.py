@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from s6lib import batch
+from s6lib.batch import runner as batch
 
 STUDIES = Path(__file__).parent.parent / "studies.toml"
 

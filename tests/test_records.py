@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -323,73 +322,3 @@ def test_properties():
     assert record.predictions.tolist() == [[0, 1, 2, 3, 4]] * 2
     assert record.last().test_accuracy.tolist() == [95.0, 98.0]
     assert record.describe() == "gbn: 2 seeds, 2 epochs on digits, last-epoch test accuracy 96.50 %"
-
-
-# --- provenance ---
-
-
-def test_provenance_fields():
-    # Everything a reader needs to repeat it; all of it JSON-plain.
-    found = json.loads(json.dumps(records.provenance()))
-    fields = {"git_commit", "git_dirty", "source", "python", "versions", "platform", "processor"}
-    assert set(found) >= fields
-    assert {"torch", "torchvision", "numpy"} <= set(found["versions"])
-    assert re.fullmatch(r"[0-9a-f]{16}", found["source"])
-
-
-def test_provenance_without_git(monkeypatch):
-    # Neither a repository nor git: unknown, not an error.
-    monkeypatch.setenv("PATH", "/nowhere")
-    found = records.provenance()
-    assert found["git_commit"] is None
-    assert found["git_dirty"] is None
-
-
-@pytest.fixture
-def source(tmp_path, monkeypatch) -> Path:
-    """A copy of the library whose fingerprint is taken."""
-    folder = tmp_path / "s6lib"
-    shutil.copytree(Path(records.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(records, "__file__", str(folder / "records.py"))
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new", "same"),
-    [
-        ("norms.py", "EPS = 1e-5  # torch's own default for all its norms", "EPS = 1e-5", True),
-        ("norms.py", '    """[C] as [C, 1, 1], to broadcast over [N, C, H, W]."""', '    """Reshapes."""', True),
-        ("norms.py", '    """[C] as [C, 1, 1], to broadcast over [N, C, H, W]."""\n', "", True),
-        ("norms.py", "return values.view(-1, 1, 1)", "return values.view(\n        -1, 1, 1\n    )", True),
-        ("norms.py", "EPS = 1e-5", "EPS = 1e-4", False),
-        ("training.py", "losses.sum().backward()", "losses.mean().backward()", False),
-        ("penalties.py", "weight_decay", "weight_decoy", False),
-        ("records.py", "import ast", "import ast  \nimport abc", True),
-    ],
-)
-def test_source_fingerprint(source, file, old, new, same):
-    # Blind to comments, docstrings, layout and code that no number depends on; not to code that trains.
-    before = records.source_fingerprint.__wrapped__()
-    text = (source / file).read_text()
-    assert old in text
-    (source / file).write_text(text.replace(old, new))
-    assert (records.source_fingerprint.__wrapped__() == before) == same
-
-
-def test_source_fingerprint_covers_what_training_imports():
-    # Every module of the library that training reaches by imports is covered, but for those that only store or find.
-    folder, seen, queue = Path(records.__file__).parent, set(), ["training"]
-    while queue:
-        name = queue.pop()
-        seen.add(name)
-        text = (folder / f"{name}.py").read_text()
-        imported = re.findall(r"^from s6lib\.(\w+) import", text, re.M)
-        imported += [n.strip() for line in re.findall(r"^from s6lib import (.+)$", text, re.M) for n in line.split(",")]
-        queue += [n for n in imported if n not in seen]
-    assert seen - {"records", "checkpoints", "places"} == set(records.TRAINING_SOURCE)
-
-
-def test_where_a_record_is(tmp_path):
-    # An attempt's folder is gone when its executed notebook is read.
-    assert records.where(tmp_path / "gbn") == str(tmp_path / "gbn")
-    assert records.where(tmp_path / ".work" / "attempt-1" / "gbn") == "gbn, beside this notebook"

@@ -4,14 +4,16 @@ import re
 
 import pytest
 
-from s6lib.trial import CHOICES, FIELDS, PROTOCOLS, Trial, TrialError, make_trial
+from s6lib.studies import STUDIES
+from s6lib.trial import CHOICES, FIELDS, Trial, TrialError, make_trial
 
 # regularisers, epochs 1 to 13 as published, rounded as published; 5e-4 from then on
 PI_RATES = [0.03, 0.0282, 0.0251, 0.0211, 0.0169, 0.0128, 0.0093, 0.0065, 0.0043, 0.0028, 0.0017, 0.0010, 0.00057]
 
 
 def gbn(**settings) -> Trial:
-    return make_trial("regularisers", "gbn", **{"normaliser": "ghost", **settings})
+    """Ghost norm in the protocol of `regularisers`, at the protocol's batch size."""
+    return make_trial("regularisers", "gbn", like="", **{"normaliser": "ghost", **settings})
 
 
 def exactly(message: str) -> str:
@@ -30,23 +32,39 @@ def exactly(message: str) -> str:
     ],
 )
 def test_published_protocols(protocol, network, epochs, batch_size, optimiser, learning_rate, momentum, l1):
-    trial = make_trial(protocol, "anything")
+    trial = make_trial(protocol, "anything", like="")
     found = (trial.network, trial.epochs, trial.batch_size, trial.optimiser, trial.learning_rate)
     assert found == (network, epochs, batch_size, optimiser, learning_rate)
     assert (trial.momentum, trial.l1, trial.rotation) == (momentum, l1, 7.0)
 
 
-def test_slips_are_off_except_where_published():
-    # Rotation after normalising and a running variance from zero: each in one protocol. Penalties on everything: all.
-    assert [p for p in PROTOCOLS if make_trial(p, "t").rotate_after_normalise] == ["normalisers"]
-    assert [p for p in PROTOCOLS if make_trial(p, "t").running_var_start == 0] == ["regularisers"]
-    assert {make_trial(p, "t").penalise for p in PROTOCOLS} == {"all"}
+def test_deviations_of_the_original_code_are_on_only_there():
+    # Rotation after normalising in one protocol, a running variance from zero in one and in ours that follows it.
+    assert [p for p in STUDIES if make_trial(p, "t", like="").rotate_after_normalise] == ["normalisers"]
+    assert [p for p in STUDIES if make_trial(p, "t", like="").running_var_start == 0] == ["regularisers", "more"]
+    assert {make_trial(p, "t", like="").penalise for p in STUDIES} == {"all"}
 
 
 def test_trial_is_a_protocol_with_settings_replaced():
-    trial, base = gbn(batch_size=64), make_trial("regularisers", "gbn")
+    trial, base = gbn(batch_size=64), make_trial("regularisers", "gbn", like="")
     changed = {f.name for f in dataclasses.fields(trial) if getattr(trial, f.name) != getattr(base, f.name)}
     assert changed == {"normaliser", "batch_size"}
+
+
+def test_an_arm_is_the_protocol_with_its_settings():
+    # The file of the study says what an arm is; anything can be replaced besides.
+    arm = make_trial("regularisers", "gbn")
+    assert (arm.normaliser, arm.batch_size, arm.epochs) == ("ghost", 64, 25)
+    assert make_trial("regularisers", "gbn", epochs=2) == dataclasses.replace(arm, epochs=2)
+    assert make_trial("regularisers", "mine", like="gbn") == dataclasses.replace(arm, name="mine")
+
+
+def test_an_unknown_arm_names_the_nearest():
+    # A mistyped arm must not silently be the bare protocol.
+    with pytest.raises(TrialError, match=r"^regularisers has no arm 'gnb': did you mean 'gbn'\? valid: bn, .*like="):
+        make_trial("regularisers", "gnb")
+    with pytest.raises(TrialError, match=r"^like='bnn' is no arm of regularisers: did you mean 'bn'\?"):
+        make_trial("regularisers", "mine", like="bnn")
 
 
 def test_trial_is_frozen():
@@ -114,13 +132,13 @@ def test_settings_survive_json(settings):
 
 
 def test_settings_are_all_fields():
-    assert list(gbn().settings()) == ["name", "protocol", *FIELDS]
+    assert list(gbn().settings()) == ["name", "study", *FIELDS]
 
 
 def test_describe_marks_differences():
     # Every setting on its line; a star before those that differ from the protocol, and only those.
     head, *lines = gbn(batch_size=64, l1=1e-5, epochs=25).describe().splitlines()
-    assert head == "trial gbn of protocol regularisers (* differs from the protocol)"
+    assert head == "trial gbn of study regularisers (* differs from its protocol)"
     assert [line[2:].split()[0] for line in lines] == list(FIELDS)
     assert {line[2:].split()[0] for line in lines if line.startswith("*")} == {"normaliser", "batch_size", "l1"}
     assert "* batch_size              64" in lines
@@ -128,8 +146,8 @@ def test_describe_marks_differences():
 
 
 def test_describe_of_an_untouched_protocol():
-    for protocol in PROTOCOLS:
-        assert not any(line.startswith("*") for line in make_trial(protocol, "t").describe().splitlines())
+    for protocol in STUDIES:
+        assert not any(line.startswith("*") for line in make_trial(protocol, "t", like="").describe().splitlines())
 
 
 def test_build_hands_on_every_option():
@@ -145,8 +163,8 @@ def test_build_hands_on_every_option():
 # --- refused ---
 
 
-def test_unknown_protocol():
-    message = "protocol='regularizers' is unknown; valid: regularisers, normalisers, progression, speedrun"
+def test_unknown_study():
+    message = f"study='regularizers' is unknown; valid: {', '.join(STUDIES)}"
     with pytest.raises(TrialError, match=exactly(message)):
         make_trial("regularizers", "gbn")
 
@@ -233,12 +251,12 @@ def test_out_of_range(name, value, valid):
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        (3, "group norm: groups=3 does not divide channels=8; valid: 1, 2, 4, 8"),
-        ((8, 5, 1, 1), "group norm: groups=5 does not divide channels=16; valid: 1, 2, 4, 8, 16"),
+        (3, "group_norm: groups=3 does not divide channels=8; valid: 1, 2, 4, 8"),
+        ((8, 5, 1, 1), "group_norm: groups=5 does not divide channels=16; valid: 1, 2, 4, 8, 16"),
         ((2, 2), "groups=[2, 2] has 2 entries; regularisers has 4 normalisers"),
     ],
 )
 def test_groups_that_do_not_suit_the_network(groups, message):
     # Found when the trial is made, before anything runs.
     with pytest.raises(ValueError, match=exactly(message)):
-        make_trial("regularisers", "gn", normaliser="group", groups=groups)
+        make_trial("regularisers", "gn", like="bn", normaliser="group", groups=groups)

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from s6lib import records
 from s6lib.batch.folders import clear, locked, remove_empty, socket_folder, work_folder
@@ -104,7 +104,7 @@ def start_child(task: Path, around: dict, root: str, log: IO) -> tuple[subproces
     the runner alone, which then ends its children."""
     listen, answer = os.pipe()
     command = [sys.executable, "-m", "s6lib.batch.child", str(task), str(answer)]
-    streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
     try:
         child = subprocess.Popen(command, env=around, cwd=root, start_new_session=True, pass_fds=[answer], **streams)
     finally:

@@ -36,7 +36,7 @@ def main(spec_file: Path, answer: int) -> int:
 def execute(spec: dict) -> tuple[str, str]:
     """Runs the notebook; ("ok", "") or the kind of fault and one line about it."""
     # 0.85 s of building a grammar, for checks of web addresses that notebooks have no use for.
-    sys.modules.setdefault("rfc3987_syntax", None)
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError

@@ -17,7 +17,7 @@ from s6lib.batch.plan import PlanError, Run, state_of
 try:
     import fcntl
 except ImportError:  # Windows: no locks, so one runner at a time is the user's to keep
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

@@ -9,16 +9,26 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from s6lib import paths, records
 from s6lib.paths import DATASETS
 from s6lib.provenance import source_fingerprint
 from s6lib.records import RecordError
 
-KINDS = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "tuple": list, "dict": dict}
+KINDS: dict[str, Any] = {
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "bool": bool,
+    "list": list,
+    "tuple": list,
+    "dict": dict,
+}
 KINDS["None"] = type(None)
 
 
@@ -103,11 +113,12 @@ def names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def one_of(kind: str, name: str, valid: object) -> None:
+def one_of(kind: str, name: str, valid: Iterable[str]) -> None:
+    valid = list(dict.fromkeys(valid))
     if name not in valid:
-        close = difflib.get_close_matches(name, list(valid), 1)
+        close = difflib.get_close_matches(name, valid, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise PlanError(f"unknown {kind} {name!r}: {hint}valid: {', '.join(dict.fromkeys(valid)) or 'none'}")
+        raise PlanError(f"unknown {kind} {name!r}: {hint}valid: {', '.join(valid) or 'none'}")
 
 
 # --- notebooks and their parameters --------------------------------------------------------------
@@ -142,7 +153,7 @@ def declarations(text: str) -> dict[str, tuple[str, object]]:
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
             default = json.loads(json.dumps(ast.literal_eval(node.value)))  # as JSON has it: tuples are lists
             kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else type(default).__name__
-            found[target.id] = (kind, default)
+            found[ast.unparse(target)] = (kind, default)
     return found
 
 
@@ -246,8 +257,8 @@ def difference(old: dict, new: dict) -> str:
 
 def data_fingerprint(dataset: str) -> str | None:
     """A hash over the data set's files; None for the bundled digits, and where the files are not there (yet)."""
-    folder = DATASETS.get(dataset) and paths.data_dir() / DATASETS[dataset] / "raw"
-    if not folder or not folder.is_dir():
+    folder = paths.data_dir() / (DATASETS.get(dataset) or "") / "raw"
+    if not DATASETS.get(dataset) or not folder.is_dir():
         return None
     digest = hashlib.sha256()
     for file in sorted([*folder.glob("*-ubyte"), *folder.glob("*-int")]):

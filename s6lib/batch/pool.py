@@ -25,7 +25,7 @@ class LocalPool:
     def __init__(self, jobs: int):
         self.slots: SimpleQueue[str | None] = SimpleQueue()
         self.slots_made = jobs
-        devices = gpus() or [None]
+        devices: list[str] | list[None] = gpus() or [None]
         for i in range(jobs):
             self.slots.put(devices[i % len(devices)])
         self.pool = ThreadPoolExecutor(jobs)

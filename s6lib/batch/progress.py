@@ -34,11 +34,12 @@ def left(beat: dict, typical: float | None) -> float | None:
 
 def total_left(beats: list[dict], waiting: int, typical: float | None, jobs: int) -> float | None:
     """Seconds until the last trial ends, `jobs` at a time."""
-    running = [left(beat, typical) for beat in beats]
+    asked = [left(beat, typical) for beat in beats]
+    running = [seconds for seconds in asked if seconds is not None]
     if typical is None:
         totals = [b["epochs"] * b["seconds"] for b in beats if "epochs" in b]
         typical = sum(totals) / len(totals) if totals else None
-    if None in running or (waiting and typical is None):
+    if len(running) < len(asked) or (waiting and typical is None):
         return None
     return max(max(running, default=0), (sum(running) + waiting * (typical or 0)) / max(jobs, 1))
 

@@ -199,7 +199,7 @@ class Batch:
             self.display.line(f"{place}  FAILED after {duration(seconds)}: {outcome['reason']}")
             self._show_failure(outcome)
             return
-        self.times.append(seconds)
+        self.times.append(seconds or 0.0)
         bad = outcome.get("diverged")
         note = diverged_note(bad) if bad else outcome["reason"]
         self.rows[run.name] = ("diverged" if bad else "ran", seconds, note)

@@ -94,17 +94,6 @@ def contrast(groups: Sequence[ArrayLike], weights: Sequence[float], level: float
     return _two_sided(Difference(mean, mean - half, mean + half, np.nan, se, df))
 
 
-def slope(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Difference:
-    """Least-squares slope of y on x with its t interval, n - 2 degrees of freedom."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    if len(x) < 3 or np.ptp(x) == 0:
-        return Difference(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan)
-    fit = scipy_stats.linregress(x, y)
-    half = scipy_stats.t.ppf((1 + level) / 2, len(x) - 2) * fit.stderr
-    found = (float(value) for value in (fit.slope, fit.slope - half, fit.slope + half, np.nan, fit.stderr))
-    return _two_sided(Difference(*found, float(len(x) - 2)))
-
-
 def equivalence(a: ArrayLike, b: ArrayLike, margin: float = MARGIN) -> float:
     """p of two one-sided tests: small when |mean(a) - mean(b)| < margin is shown."""
     return difference(a, b).within(margin)

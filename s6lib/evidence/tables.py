@@ -11,8 +11,9 @@ from s6lib import paths, records
 from s6lib.evidence import measures, statistics
 from s6lib.evidence import verdicts as judged
 from s6lib.evidence.measures import last, published_for
+from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.records import Record
-from s6lib.studies import STUDIES
+from s6lib.studies import STUDIES, find_arm
 
 
 def collect(results_dir: str) -> tuple[list[Record], list[str]]:
@@ -33,39 +34,44 @@ def headline(found: Sequence[Record], left_out: Sequence[str], results_dir: str)
     sizes = [f"{d['title']}: {d['train_images']:,} training and {d['test_images']:,} test images" for d in data]
     lost = sum(map(measures.left_out, found))
     counts = f"{len(found)} trials, {sum(len(r.seeds) for r in found)} replicas, {lost} of them diverged"
-    return f"{'; '.join(sizes)}. {counts}. From {where}" + (f"; {len(left_out)} records left out." if left_out else ".")
+    old = " By training code that has changed since." if any(r.stale for r in found) else ""
+    text = f"{'; '.join(sizes)}. {counts}. From {where}"
+    return text + (f"; {len(left_out)} left out." if left_out else ".") + old
 
 
-def study(record: Record, root: Path) -> str:
-    """The folder a record lies in below `root`, which holds what was run to be compared; else its protocol."""
-    parent = _below(record, root).parent.as_posix()
-    return record.trial.study if parent == "." else parent
+def family(record: Record) -> str:
+    """What a record is compared with: its study, and its arm's family where the study has several."""
+    arm = find_arm(record.trial.study, record.name)
+    return f"{record.trial.study}, {arm.family}" if arm and arm.family else record.trial.study
 
 
-def by_study(found: Sequence[Record], results_dir: str = "") -> dict[str, list[Record]]:
-    """Records worth drawing together: of one study and data set, in the order of the study's arms."""
-    root = folder(results_dir)
+def by_study(found: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records worth drawing together: of one family and data set, in the order of the study's arms."""
     groups: dict[str, list[Record]] = {}
-    for record in sorted(found, key=lambda r: (study(r, root), _rank(r), r.name)):
-        groups.setdefault(f"{study(record, root)}, {record.dataset['checksum']}", []).append(record)
+    for record in sorted(found, key=_rank):
+        groups.setdefault(f"{family(record)}, {record.dataset['checksum']}", []).append(record)
     return groups
 
 
-def _rank(record: Record) -> int:
-    """A record's place among its study's arms; trials of the user's own come last."""
-    arms = list(STUDIES[record.trial.study].arms) if record.trial.study in STUDIES else []
-    return arms.index(record.name) if record.name in arms else len(arms)
+def _rank(record: Record) -> tuple:
+    """Studies and arms in the order of their files; trials of the user's own come last, by name."""
+    known = [(study.name, arm) for study in STUDIES.values() for arm in study.arms]
+    key = record.trial.study, record.name
+    return (known.index(key) if key in known else len(known), key)
 
 
-def table(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
+def in_order(found: Sequence[Record]) -> list[Record]:
+    return [record for group in by_study(found).values() for record in group]
+
+
+def table(found: Sequence[Record]) -> pd.DataFrame:
     """A row per record, numbers as numbers: percent, points, seconds."""
-    ordered = [record for group in by_study(found, results_dir).values() for record in group]
-    return pd.DataFrame([{"study": study(r, folder(results_dir)), **_row(r)} for r in ordered], columns=COLUMNS)
+    return pd.DataFrame([_row(record) for record in in_order(found)], columns=COLUMNS)
 
 
-def shown(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
+def shown(found: Sequence[Record]) -> pd.DataFrame:
     """`table` for reading: the last epoch's mean, sd and 95 % interval; best epochs labelled for what they are."""
-    rows = table(found, results_dir)
+    rows = table(found)
     columns = {
         "study": rows.study,
         "trial": rows.trial,
@@ -73,50 +79,40 @@ def shown(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
         "parameters": rows.parameters.map("{:,}".format),
         "seeds": rows.seeds,
         "diverged": rows.diverged,
-        "test %, last epoch": rows.test.map(_number),
-        "± sd": rows.test_sd.map(_number),
-        "95 % interval": [_interval(low, high) for low, high in zip(rows.test_low, rows.test_high, strict=True)],
-        "train %, while learning": rows.train.map(_number),
-        "train − test, points": rows.gap.map(_number),
-        "best epoch %, chosen on the test set": rows.best.map(_number),
-        "published best %, likewise, 1 seed": rows.published_best.map(_number),
+        "test %, last epoch": rows.test.map(number),
+        "± sd": rows.test_sd.map(number),
+        "95 % interval": [span(low, high) for low, high in zip(rows.test_low, rows.test_high, strict=True)],
+        "running train %": rows.train.map(number),
+        "train − test, points": rows.gap.map(number),
+        "best epoch %, chosen on the test set": rows.best.map(number),
+        "published best %, likewise, 1 seed": rows.published_best.map(number),
         "seconds, all seeds": rows.seconds.map("{:.0f}".format),
         "precision": rows.precision,
     }
     return pd.DataFrame(columns)
 
 
-def replication(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
+def replication(found: Sequence[Record]) -> pd.DataFrame:
     """Whether a published last epoch, one seed, lies where one more seed of ours would fall in 95 of 100 cases."""
     rows = []
-    for record in (record for group in by_study(found, results_dir).values() for record in group):
+    for record in in_order(found):
         published, ours = published_for(record)["last"].dropna(), last(record, "test_accuracy")
-        if not len(published) or len(ours) < 2:
-            continue
-        span = statistics.prediction_interval(ours)
-        rows.append(
-            {
-                "study": study(record, folder(results_dir)),
-                "trial": record.name,
-                "mean of ours, %": _number(span.mean),
-                "95 % of single seeds": _interval(span.low, min(span.high, 100)),
-                "published last epoch, %": _number(published.iloc[0]),
-                "replicates": "yes" if span.low <= published.iloc[0] <= span.high else "no",
-            }
-        )
-    return pd.DataFrame(rows)
+        if len(published) and len(ours) > 1:
+            seen, one_seed = published.iloc[0], statistics.prediction_interval(ours)
+            inside = one_seed.low <= seen <= one_seed.high
+            numbers = (number(one_seed.mean), span(one_seed.low, one_seed.high), number(seen))
+            rows.append((family(record), record.name, *numbers, "yes" if inside else "no"))
+    columns = ["study", "trial", "mean of ours, %", "95 % of single seeds", "published last epoch, %", "replicates"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def differences(found: Sequence[Record], results_dir: str = "") -> pd.DataFrame:
+def differences(found: Sequence[Record]) -> pd.DataFrame:
     """Every trial of a study against the study's first, in last-epoch test accuracy; trials with no seed left are out.
 
     Two intervals: for new seeds on these test images (Welch), and for new seeds and new images (two-way bootstrap).
     """
-    rows = []
-    for group in by_study([record for record in found if record.non_diverged], results_dir).values():
-        first, *others = group
-        rows += [{"study": study(first, folder(results_dir)), **_against(first, other)} for other in others]
-    return pd.DataFrame(rows)
+    groups = by_study([record for record in found if record.non_diverged]).values()
+    return pd.DataFrame([_against(first, other) for first, *others in groups for other in others])
 
 
 def verdicts(found: Sequence[Record]) -> pd.DataFrame:
@@ -133,10 +129,10 @@ def evidence(found: Sequence[Record]) -> pd.DataFrame:
         "study": rows.study,
         "claim": rows.claim,
         "part": rows.part,
-        "estimate": [_number(value, "+.3g") for value in rows.estimate],
-        "95 % interval": [_interval(low, high, "+.3g") for low, high in zip(rows.low, rows.high, strict=True)],
+        "estimate": [number(value, "+.3g") for value in rows.estimate],
+        "95 % interval": [span(*ends, "+.3g", percent=False) for ends in zip(rows.low, rows.high, strict=True)],
         "unit": rows.unit,
-        "p, one-sided, uncorrected": [_number(p, ".2g") for p in rows.p_for],
+        "p, one-sided, uncorrected": [number(p, ".2g") for p in rows.p_for],
     }
     return pd.DataFrame(columns)
 
@@ -144,7 +140,7 @@ def evidence(found: Sequence[Record]) -> pd.DataFrame:
 def missing(found: Sequence[Record], plan: str, results_dir: str = "") -> list[str]:
     """The "study/trial" names of the JSON list `plan` that no record stands for. Raises ValueError on another shape.
 
-    A record stands for a name that is part of its path below `results_dir`, or its protocol and trial.
+    A record stands for a name that is part of its path below `results_dir`, or its study and trial.
     """
     names = json.loads(plan) if plan else []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -163,49 +159,51 @@ COLUMNS = ["study", "trial", "data", "parameters", "seeds", "diverged", "test", 
 COLUMNS += ["train", "gap", "best", "published_best", "seconds", "precision"]
 
 
-def _row(record: Record) -> dict:
+def _row(record: Record) -> tuple:
     test, train = last(record, "test_accuracy"), last(record, "train_accuracy")
-    interval, best = statistics.mean_interval(test), measures.best_test_accuracy(record)
-    published = published_for(record).best
-    return {
-        "trial": record.name,
-        "data": record.dataset["name"],
-        "parameters": record.provenance.get("parameters", 0),
-        "seeds": interval.n,
-        "diverged": measures.left_out(record),
-        "test": interval.mean,
-        "test_sd": interval.sd,
-        "test_low": interval.low,
-        "test_high": interval.high,
-        "train": train.mean() if len(train) else np.nan,
-        "gap": train.mean() - test.mean() if len(train) else np.nan,
-        "best": best.mean() if len(best) else np.nan,
-        "published_best": published.iloc[0] if len(published) else np.nan,
-        "seconds": record.seconds,
-        "precision": record.provenance.get("precision", ""),
-    }
+    interval, best, published = (
+        statistics.mean_interval(test),
+        measures.best_test_accuracy(record),
+        published_for(record).best,
+    )
+    about = record.provenance.get("parameters", 0), interval.n, measures.left_out(record)
+    low, high = (interval.low, interval.high) if interval.n >= ENOUGH_SEEDS else (np.nan, np.nan)
+    trained = mean(train), mean(train) - mean(test), mean(best), mean(published)
+    made = record.seconds, record.provenance.get("precision", "")
+    named = family(record), record.name, record.dataset["name"]
+    return (*named, *about, interval.mean, interval.sd, low, high, *trained, *made)
 
 
 def _against(first: Record, other: Record) -> dict:
     a, b = (last(record, "test_accuracy") for record in (other, first))
     seeds = statistics.difference(a, b)
     both = statistics.two_way_bootstrap(measures.correct(other), measures.correct(first))
+    known = [(one.low, one.high) if min(len(a), len(b)) >= ENOUGH_SEEDS else (np.nan, np.nan) for one in (seeds, both)]
     return {
+        "study": family(first),
         "trial": other.name,
         "against": first.name,
         "difference, points": f"{seeds.mean:+.2f}",
-        "95 % interval, new seeds": _interval(seeds.low, seeds.high, "+.2f"),
-        "95 % interval, new seeds and images": _interval(both.low, both.high, "+.2f"),
+        "95 % interval, new seeds": span(*known[0], "+.2f", percent=False),
+        "95 % interval, new seeds and images": span(*known[1], "+.2f", percent=False),
         "a seed of it beats one of the other": f"{100 * statistics.probability_of_improvement(a, b):.0f} %",
     }
 
 
-def _number(value: float, form: str = ".2f") -> str:
+def mean(values: np.ndarray | pd.Series) -> float:
+    """The mean; nan of nothing."""
+    return float(np.mean(values)) if np.size(values) else np.nan
+
+
+def number(value: float, form: str = ".2f") -> str:
+    """A number for a table; nothing where there is none."""
     return "" if np.isnan(value) else f"{value:{form}}"
 
 
-def _interval(low: float, high: float, form: str = ".2f") -> str:
-    return "" if np.isnan(low) else f"{low:{form}}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:{form}}"
+def span(low: float, high: float, form: str = ".2f", percent: bool = True) -> str:
+    """An interval for a table, `percent` ones kept within 0 to 100; nothing where there is none."""
+    ends = np.clip([low, high], 0, 100) if percent else (low, high)
+    return "" if np.isnan(low) else "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(f"{end:{form}}" for end in ends)
 
 
 def _below(record: Record, root: Path) -> Path:

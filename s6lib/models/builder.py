@@ -71,11 +71,10 @@ class Stack:
 
     def _replace_last_convolution(self, kind: type[Conv2d]) -> None:
         """Makes the convolution before a norm one of the norm's own kind; the network's last, before none, stays."""
-        last = max(k for k, layer in enumerate(self.layers) if isinstance(layer, nn.Conv2d))
-        plain = self.layers[last]
+        last, plain = max((k, layer) for k, layer in enumerate(self.layers) if isinstance(layer, Conv2d))
         shape = (plain.in_channels, plain.out_channels, plain.kernel_size)
-        options = {"padding": plain.padding, "bias": plain.bias is not None, "groups": plain.groups, "gain": plain.gain}
-        self.layers[last] = kind(*shape, **options)
+        bias = plain.bias is not None
+        self.layers[last] = kind(*shape, padding=plain.padding, bias=bias, groups=plain.groups, gain=plain.gain)
 
     def dropout(self, p: float, whole_channels: bool = False) -> "Stack":
         kind = Dropout2d if whole_channels else Dropout

@@ -41,12 +41,12 @@ def receptive_fields(net: Net) -> pd.DataFrame:
     """Per convolution and pooling layer: kernel, step between neighbouring outputs and receptive field, in pixels."""
     rows, field, step = [], 1, 1
     for layer in net.layers:
-        if hasattr(layer, "kernel_size"):
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             kernel, stride = (_side(value) for value in (layer.kernel_size, layer.stride))
             field, step = field + (kernel - 1) * step, step * stride
             rows.append((type(layer).__name__, kernel, step, field))
     return pd.DataFrame(rows, columns=["layer", "kernel", "step", "receptive_field"])
 
 
-def _side(value: int | tuple[int, int]) -> int:
+def _side(value: int | tuple[int, ...]) -> int:
     return value if isinstance(value, int) else value[0]

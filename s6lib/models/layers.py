@@ -89,6 +89,7 @@ class Dropout(nn.Module):
     def _own_bits(self, places: int, channels: int) -> Tensor:
         """int16 [places, R * channels], each replica's from its own stream; 4 values to a 64-bit word."""
         words = -(-channels // 4)
+        assert self.source is not None
         block = self.source.take(places * words).view(self.replicas, places, words)
         values = block.transpose(0, 1).clone(memory_format=torch.contiguous_format).view(torch.int16)
         return values[..., :channels].reshape(places, -1)  # [places, R, 4 * words] -> [places, R * channels]

@@ -45,6 +45,9 @@ class GhostBatchNorm(nn.Module):
     Raises ValueError when S does not divide the batch. Hoffer, Hubara and Soudry 2017, arXiv 1705.08741.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int, splits: int = 2, running_var_start: float = 1.0):
         super().__init__()
         self.channels, self.splits = channels, splits
@@ -147,9 +150,13 @@ class BatchRenorm(nn.Module):
 
     z is the batch-normalised x; r = clip(sd / running_sd, 1/r_max, r_max) and d = clip((mean - running_mean) /
     running_sd, -d_max, d_max) carry no gradient. Averages over (n, h, w), per channel. Ioffe 2017, arXiv
-    1702.03275: r_max rises from 1 to 3 and d_max from 0 to 5; there over 40,000 steps of ImageNet, here over the
-    first `ramp` steps, so that a short MNIST run sees the method and not only its warm-up.
+    1702.03275: r_max rises from 1 to 3 and d_max from 0 to 5; there from step 5,000 to 40,000 and 25,000 of ImageNet,
+    here over the first `ramp` steps, so that a short MNIST run sees the method and not only its warm-up.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
+    steps: Tensor
 
     def __init__(self, channels: int, r_max: float = 3.0, d_max: float = 5.0, ramp: int = 1000):
         super().__init__()

@@ -98,17 +98,18 @@ def _covering(trial: Path, key: str, record: Record) -> list[Path]:
 def commit_folder(temporary: Path, place: Path) -> Path:
     """Renames a finished folder to `place`, or to `place`.2, .3, ... where that is taken; nothing is ever replaced."""
     flush(temporary)
-    for number in itertools.count(1):
-        target = place if number == 1 else place.with_name(f"{place.name}.{number}")
-        if not os.path.lexists(target):
-            try:
+    target, number = place, 1
+    while True:
+        try:
+            if not os.path.lexists(target):
                 temporary.rename(target)
-            except OSError:
-                if not os.path.lexists(target):
-                    raise
-                continue  # another process was faster
-            flush(target.parent, files=False)
-            return target
+                flush(target.parent, files=False)
+                return target
+        except OSError:
+            if not os.path.lexists(target):
+                raise  # not because another process was faster
+        number += 1
+        target = place.with_name(f"{place.name}.{number}")
 
 
 def flush(folder: Path, files: bool = True) -> None:
@@ -147,9 +148,8 @@ def _age(path: Path) -> float:
 def _write_files(record: Record, folder: Path) -> None:
     record.history.to_csv(folder / "history.csv", index=False)
     record.weight_norms.to_csv(folder / "weight_norms.csv", index=False)
-    arrays = {"logits": record.logits, "labels": record.labels, "seeds": np.array(record.seeds)}
     with (folder / "predictions.npz").open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, logits=record.logits, labels=record.labels, seeds=np.array(record.seeds))
     (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(record.weights))
     seconds = time.time()
     head = {

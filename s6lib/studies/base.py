@@ -29,6 +29,7 @@ class Arm:
     colour: str = GREY
     line: str = "-"
     marker: str = "o"
+    family: str = ""  # arms that are compared with each other and not with the study's others: a sweep
 
 
 @dataclass(frozen=True)

@@ -33,15 +33,18 @@ GROUP = {"normaliser": "group", "groups": (2, 3, 2, 2, 2)}
 NO_L1, BLACK_CORNERS = {"l1": 0.0}, {"rotate_after_normalise": False}
 
 
-def sweep(prefix: str, kind: str, *styles: tuple[str, str, str]) -> dict[str, Arm]:
-    """The arms of the lambda sweep under one form of the L1 step."""
+LAMBDAS = {0.0: "batch norm, no L1", 1e-5: "L1 1e-5", 1e-4: "L1 1e-4", 1e-3: "L1 1e-3"}
+
+
+def sweep(kind: str, prefix: str, *colours: str) -> dict[str, Arm]:
+    """The arms of the lambda sweep, 15 epochs, under one form of the L1 step."""
+    looks = zip(LAMBDAS.items(), colours, ("-", "--", "-.", ":"), "os^D", strict=True)
     return {
-        f"{prefix}_{value:g}": Arm(text, {"epochs": 15, "l1": value, "l1_kind": kind}, *style)
-        for (value, text), style in zip(LAMBDAS.items(), styles, strict=True)
+        f"{prefix}_{value:g}": Arm(text, {"epochs": 15, "l1": value, "l1_kind": kind}, colour, line, marker, "lambda")
+        for (value, text), colour, line, marker in looks
     }
 
 
-LAMBDAS = {0.0: "batch norm, no L1", 1e-5: "L1 1e-5", 1e-4: "L1 1e-4", 1e-3: "L1 1e-3"}
 ARMS = {
     "bn_l1": Arm("batch norm", {}, base.ORANGE, "-", "s"),
     "ln_l1": Arm("layer norm", LAYER, base.BLUE, "--", "^"),
@@ -52,72 +55,32 @@ ARMS = {
     "bn_l1_black": Arm("batch norm, black corners: a control", BLACK_CORNERS, base.GREY, "-", "s"),
     "ln_l1_black": Arm("layer norm, black corners: a control", LAYER | BLACK_CORNERS, base.PURPLE, "--", "^"),
     "gn_l1_black": Arm("group norm, black corners: a control", GROUP | BLACK_CORNERS, base.GREY, "-.", "v"),
-    **sweep(
-        "lambda",
-        "subgradient",
-        (base.BLACK, "-", "o"),
-        (base.SKY, "--", "s"),
-        (base.ORANGE, "-.", "^"),
-        (base.RED, ":", "D"),
-    ),
-    **sweep(
-        "proximal",
-        "proximal",
-        (base.GREY, "-", "o"),
-        (base.BLUE, "--", "s"),
-        (base.GREEN, "-.", "^"),
-        (base.PURPLE, ":", "D"),
-    ),
+    **sweep("subgradient", "lambda", base.BLACK, base.SKY, base.ORANGE, base.RED),
+    **sweep("proximal", "proximal", base.GREY, base.BLUE, base.GREEN, base.PURPLE),
 }
 
+# fmt: off
 CLAIMS = (
-    Claim(
-        "a",
-        "Group norm reaches the highest test accuracy, then layer norm, then batch norm.",
-        (more("gn_l1", "ln_l1"), more("ln_l1", "bn_l1")),
-        "published on best epochs; tested on the last",
-    ),
-    Claim(
-        "a, best epoch",
-        "The same order on best epochs.",
-        (more("gn_l1", "ln_l1", "best_test_accuracy"), more("ln_l1", "bn_l1", "best_test_accuracy")),
-        "best epoch, chosen on the test set as published",
-    ),
-    Claim(
-        "b",
-        "Group norm's test accuracy fluctuates more from epoch to epoch than the others'.",
-        all_against("gn_l1", ("bn_l1", "ln_l1"), more, "late_steps"),
-    ),
-    Claim(
-        "c",
-        "Layer norm has the lowest training accuracy.",
-        all_against("ln_l1", ("bn_l1", "gn_l1"), less, "running_train_accuracy"),
-    ),
-    Claim(
-        "d",
-        "Batch norm's test loss falls most consistently.",
-        all_against("bn_l1", ("ln_l1", "gn_l1"), less, "loss_rises"),
-    ),
-    Claim(
-        "e",
-        "Lambda 1e-3 keeps training accuracy below 98 % and makes test accuracy volatile.",
-        (
-            below("lambda_0.001", "running_train_accuracy", 98, "98 − running training accuracy at 1e-3"),
-            more("lambda_0.001", "lambda_0", "late_steps"),
-        ),
-        "published: about 97.8 %",
-    ),
-    Claim(
-        "f",
-        "Lambda 1e-4 costs a little training accuracy and no test accuracy.",
-        (more("lambda_0", "lambda_0.0001", "running_train_accuracy"), same("lambda_0.0001", "lambda_0")),
-    ),
-    Claim(
-        "g",
-        "At lambda 1e-5 the effect of L1 is gone, in training and test accuracy.",
-        (same("lambda_1e-05", "lambda_0"), same("lambda_1e-05", "lambda_0", "running_train_accuracy")),
-    ),
+    Claim("a", "Group norm reaches the highest test accuracy, then layer norm, then batch norm.",
+          (more("gn_l1", "ln_l1"), more("ln_l1", "bn_l1")), "published on best epochs; tested on the last"),
+    Claim("a, best epoch", "The same order on best epochs.",
+          (more("gn_l1", "ln_l1", "best_test_accuracy"), more("ln_l1", "bn_l1", "best_test_accuracy")),
+          "best epoch, chosen on the test set as published"),
+    Claim("b", "Group norm's test accuracy fluctuates more from epoch to epoch than the others'.",
+          all_against("gn_l1", ("bn_l1", "ln_l1"), more, "late_steps")),
+    Claim("c", "Layer norm has the lowest training accuracy.",
+          all_against("ln_l1", ("bn_l1", "gn_l1"), less, "running_train_accuracy")),
+    Claim("d", "Batch norm's test loss falls most consistently.",
+          all_against("bn_l1", ("ln_l1", "gn_l1"), less, "loss_rises")),
+    Claim("e", "Lambda 1e-3 keeps training accuracy below 98 % and makes test accuracy volatile.",
+          (below("lambda_0.001", "running_train_accuracy", 98, "98 − running training accuracy at 1e-3"),
+           more("lambda_0.001", "lambda_0", "late_steps")), "published: about 97.8 %"),
+    Claim("f", "Lambda 1e-4 costs a little training accuracy and no test accuracy.",
+          (more("lambda_0", "lambda_0.0001", "running_train_accuracy"), same("lambda_0.0001", "lambda_0"))),
+    Claim("g", "At lambda 1e-5 the effect of L1 is gone, in training and test accuracy.",
+          (same("lambda_1e-05", "lambda_0"), same("lambda_1e-05", "lambda_0", "running_train_accuracy"))),
 )
+# fmt: on
 
 STUDY = Study(
     name="normalisers",

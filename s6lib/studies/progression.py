@@ -81,18 +81,14 @@ def group_counts(largest: int) -> tuple[int, ...]:
 
 def groups(largest: int, colour: str, line: str, marker: str) -> Arm:
     settings = {"normaliser": "group", "groups": group_counts(largest)}
-    return Arm(f"group norm, at most {largest} group{'s' * (largest > 1)}", settings, colour, line, marker)
+    return Arm(f"group norm, at most {largest} group{'s' * (largest > 1)}", settings, colour, line, marker, "groups")
 
 
+LAYER, LAYER_FULL = {"normaliser": "layer"}, {"normaliser": "layer_full"}
+SKELETON = {"network": "skeleton", "normaliser": "none", "learning_rate": 0.03, "rotation": 0.0}
 ARMS = {
-    "skeleton": Arm(
-        "258,602 parameters, no norm, no dropout",
-        {"network": "skeleton", "normaliser": "none", "learning_rate": 0.03, "rotation": 0.0},
-        base.PURPLE,
-        "--",
-        "s",
-    ),
-    "bn_dropout": Arm("9,736 parameters, one-channel bottlenecks", {"network": "bn_dropout"}, base.ORANGE, "-.", "D"),
+    "skeleton": Arm("258,602 parameters, no norm, no dropout", SKELETON, base.PURPLE, "--", "s"),
+    "bn_dropout": Arm("9,736 parameters, one-channel maps", {"network": "bn_dropout"}, base.ORANGE, "-.", "D"),
     "gap": Arm("10,224 parameters", {"schedule": "step"}, base.BLUE, "-", "o"),
     "groups_1": groups(1, base.BLACK, "-", "o"),
     "groups_2": groups(2, base.BLUE, "--", "s"),
@@ -101,69 +97,37 @@ ARMS = {
     "groups_8": groups(8, base.ORANGE, "-", "v"),
     "groups_10": groups(10, base.RED, "--", "P"),
     "groups_16": groups(16, base.PURPLE, "-.", "<"),
-    "layer": Arm("layer norm, scale and shift per channel", {"normaliser": "layer"}, base.GREEN, "--", "^"),
-    "layer_full": Arm("layer norm, scale and shift per element", {"normaliser": "layer_full"}, base.RED, "-.", "v"),
-    "gap_lambda_0": Arm("batch norm, no L1", {"l1": 0.0}, base.BLACK, "-", "o"),
-    "gap_lambda_1e-05": Arm("batch norm, L1 1e-5", {"l1": 1e-5}, base.SKY, "--", "s"),
-    "gap_lambda_0.0001": Arm("batch norm, L1 1e-4", {"l1": 1e-4}, base.ORANGE, "-.", "^"),
-    "gap_lambda_0.001": Arm("batch norm, L1 1e-3", {"l1": 1e-3}, base.RED, ":", "D"),
+    "layer": Arm("layer norm, scale and shift per channel", LAYER, base.GREEN, "--", "^", "layer norm"),
+    "layer_full": Arm("layer norm, scale and shift per element", LAYER_FULL, base.RED, "-.", "v", "layer norm"),
+    "gap_lambda_0": Arm("batch norm, no L1", {"l1": 0.0}, base.BLACK, "-", "o", "lambda"),
+    "gap_lambda_1e-05": Arm("batch norm, L1 1e-5", {"l1": 1e-5}, base.SKY, "--", "s", "lambda"),
+    "gap_lambda_0.0001": Arm("batch norm, L1 1e-4", {"l1": 1e-4}, base.ORANGE, "-.", "^", "lambda"),
+    "gap_lambda_0.001": Arm("batch norm, L1 1e-3", {"l1": 1e-3}, base.RED, ":", "D", "lambda"),
 }
 
+# fmt: off
 CLAIMS = (
-    Claim(
-        "a",
-        "The 258,602-parameter network over-fits: the train-test gap opens by epoch 5 and grows.",
-        (
-            above("skeleton", "generalisation_gap_at_5", 0, "train − test at epoch 5"),
-            above("skeleton", "generalisation_gap_growth", 0, "its growth to the end"),
-        ),
-    ),
-    Claim(
-        "b",
-        "The network with one-channel bottlenecks under-fits: below 99 %, worse in training.",
-        (
-            below("bn_dropout", "test_accuracy", 99, "99 − test accuracy"),
-            below("bn_dropout", "generalisation_gap", 0, "test − train"),
-        ),
-        "its dropout rate is not stated",
-    ),
-    Claim(
-        "c",
-        "The 10,224-parameter network holds 99.4 % in its last epochs.",
-        (above("gap", "lowest_of_last_3", 99.4, "lowest of the last 3 epochs, over 99.4"),),
-        "published: 99.33, 99.37, 99.46; its learning rate's schedule is not stated",
-    ),
-    Claim(
-        "d",
-        "More groups make group norm better.",
-        (
-            slope(
-                {f"groups_{count}": math.log2(count) for count in (1, 2, 4, 8)},
-                "slope of test accuracy",
-                "points per doubling of the groups",
-            ),
-        ),
-        "up to 8 groups: with one channel per group the answer of this network cannot depend on the image",
-    ),
-    Claim(
-        "e",
-        "Layer norm per element multiplies the parameters and does not repay them.",
-        (
-            Part(
-                f"layer_full − layer < {MARGIN:g}, for 74,284 against 10,224 parameters",
-                {"layer_full": 1.0, "layer": -1.0},
-                relation="below",
-                bound=MARGIN,
-            ),
-        ),
-    ),
-    Claim(
-        "f",
-        "With batch norm, a larger L1 lambda costs accuracy.",
-        (more("gap_lambda_0", "gap_lambda_0.001"), more("gap_lambda_0.0001", "gap_lambda_0.001")),
-        "published without its lambda",
-    ),
+    Claim("a", "The 258,602-parameter network over-fits: the train-test gap opens by epoch 5 and grows.",
+          (above("skeleton", "generalisation_gap_at_5", 0, "train − test at epoch 5"),
+           above("skeleton", "generalisation_gap_growth", 0, "its growth to the end"))),
+    Claim("b", "The network with one-channel bottlenecks under-fits: below 99 %, worse in training.",
+          (below("bn_dropout", "test_accuracy", 99, "99 − test accuracy"),
+           below("bn_dropout", "generalisation_gap", 0, "test − train")), "its dropout rate is not stated"),
+    Claim("c", "The 10,224-parameter network holds 99.4 % in its last epochs.",
+          (above("gap", "lowest_of_last_3", 99.4, "lowest of the last 3 epochs, over 99.4"),),
+          "published: 99.33, 99.37, 99.46; its learning rate's schedule is not stated"),
+    Claim("d", "More groups make group norm better.",
+          (slope({f"groups_{count}": math.log2(count) for count in (1, 2, 4, 8)},
+                 "slope of test accuracy", "points per doubling of the groups"),),
+          "up to 8 groups: with one channel per group the answer of this network cannot depend on the image"),
+    Claim("e", "Layer norm per element multiplies the parameters and does not repay them.",
+          (Part(f"layer_full − layer < {MARGIN:g}, for 74,284 against 10,224 parameters",
+                {"layer_full": 1.0, "layer": -1.0}, relation="below", bound=MARGIN),)),
+    Claim("f", "With batch norm, a larger L1 lambda costs accuracy.",
+          (more("gap_lambda_0", "gap_lambda_0.001"), more("gap_lambda_0.0001", "gap_lambda_0.001")),
+          "published without its lambda"),
 )
+# fmt: on
 
 STUDY = Study(
     name="progression",

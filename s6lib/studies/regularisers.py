@@ -42,42 +42,26 @@ ARMS = {
 }
 
 PUBLISHED = ("bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2")
+# fmt: off
 CLAIMS = (
-    Claim(
-        "a",
-        "Ghost batch norm alone beats every other arm in test accuracy and test loss.",
-        all_against("gbn", PUBLISHED, more) + all_against("gbn", PUBLISHED, less, "test_loss"),
-        "confounded with batch size and penalty: see a, like with like",
-    ),
-    Claim(
-        "a, like with like",
-        "Our question: ghost norm beats batch norm at the same batch size and without penalties.",
-        (more("gbn", "bn_batch64"), more("gbn_batch128", "bn")),
-        "not published",
-    ),
-    Claim(
-        "b",
-        "L2 beats L1 under batch norm, in final test accuracy and in steadiness.",
-        (more("bn_l2", "bn_l1"), less("bn_l2", "bn_l1", "late_steps")),
-    ),
-    Claim(
-        "c",
-        "L1 and L2 together come out about half-way between each alone.",
-        (within({"bn_l1_l2": 1.0, "bn_l1": -0.5, "bn_l2": -0.5}, "bn_l1_l2 − mean of bn_l1 and bn_l2"),),
-    ),
-    Claim(
-        "d",
-        "Ghost norm with both penalties is the worst arm and irregular in its first epochs.",
-        tuple(more(other, "gbn_l1_l2") for other in PUBLISHED[:-1])
-        + all_against("gbn_l1_l2", PUBLISHED, more, "early_steps"),
-    ),
-    Claim(
-        "e",
-        "Ghost norm passes 99.4 % by epoch 9 and stays above.",
-        (above("gbn", "lowest_from_9", 99.4, "lowest accuracy from epoch 9 on, over 99.4"),),
-        "published as the sixth epoch; its own plot shows index 8, the ninth",
-    ),
+    Claim("a", "Ghost batch norm alone beats every other arm in test accuracy and test loss.",
+          all_against("gbn", PUBLISHED, more) + all_against("gbn", PUBLISHED, less, "test_loss"),
+          "confounded with batch size and penalty: see a, like with like"),
+    Claim("a, like with like",
+          "Our question: ghost norm beats batch norm at the same batch size and without penalties.",
+          (more("gbn", "bn_batch64"), more("gbn_batch128", "bn")), "not published"),
+    Claim("b", "L2 beats L1 under batch norm, in final test accuracy and in steadiness.",
+          (more("bn_l2", "bn_l1"), less("bn_l2", "bn_l1", "late_steps"))),
+    Claim("c", "L1 and L2 together come out about half-way between each alone.",
+          (within({"bn_l1_l2": 1.0, "bn_l1": -0.5, "bn_l2": -0.5}, "bn_l1_l2 − mean of bn_l1 and bn_l2"),)),
+    Claim("d", "Ghost norm with both penalties is the worst arm and irregular in its first epochs.",
+          tuple(more(other, "gbn_l1_l2") for other in PUBLISHED[:-1])
+          + all_against("gbn_l1_l2", PUBLISHED, more, "early_steps")),
+    Claim("e", "Ghost norm passes 99.4 % by epoch 9 and stays above.",
+          (above("gbn", "lowest_from_9", 99.4, "lowest accuracy from epoch 9 on, over 99.4"),),
+          "published as the sixth epoch; its own plot shows index 8, the ninth"),
 )
+# fmt: on
 
 STUDY = Study(
     name="regularisers",

@@ -46,33 +46,36 @@ def train_together(
         trainer.run()
         return trainer.records()
 
-    def read() -> list[Record | None]:
-        return [records.read(trial, dataset.describe(), precision, seeds) for trial in trials]
-
-    found = read()
+    description = dataset.describe()
+    found = [records.read(trial, description, precision, seeds) for trial in trials]
     if missing := [seed for seed in seeds if not all(record and seed in record.seeds for record in found)]:
-        trainer = Trainer(trials, dataset.to(device), missing, precision)
-        checkpoints = Checkpoints(trainer.identity(), trials[0].study, trials[0].name)
-        trainer.run(checkpoints)
-        for record in trainer.records():
-            records.add(record)
-        checkpoints.remove()
-        found = read()
-    for trial, record in zip(trials, found, strict=True):
-        if record is None or len(record.seeds) < len(seeds):
-            where = paths.interactive_results() / trial.study / trial.name
-            raise RecordError(f"{where}: not all seeds can be read back; see what `records.find` leaves out there")
-    return found
+        train_and_add(trials, dataset.to(device), missing, precision)
+        found = [records.read(trial, description, precision, seeds) for trial in trials]
+    whole = [record for record in found if record and len(record.seeds) == len(seeds)]
+    if len(whole) < len(trials):
+        folder = paths.interactive_results() / trials[0].study
+        raise RecordError(f"{folder}: what was just trained cannot be read back; see what records.find leaves out there")
+    return whole
+
+
+def train_and_add(trials: Sequence[Trial], dataset: Dataset, seeds: list[int], precision: str) -> None:
+    """Trains `seeds`, from the last checkpoint where there is one, and adds a part to every trial."""
+    trainer = Trainer(trials, dataset, seeds, precision)
+    checkpoints = Checkpoints(trainer.identity(), trials[0].study, trials[0].name)
+    trainer.run(checkpoints)
+    for record in trainer.records():
+        records.add(record)
+    checkpoints.remove()
 
 
 def check_seeds(seeds: int | Sequence[int]) -> list[int]:
     """The seeds that `seeds` stands for: n means 0 .. n - 1. Raises TrialError."""
     if type(seeds) is int and seeds >= 1:
         return list(range(seeds))
-    plain = isinstance(seeds, list | tuple | range) and all(type(seed) is int and seed >= 0 for seed in seeds)
-    if not plain or not seeds or len(set(seeds)) != len(seeds):
+    many = list(seeds) if isinstance(seeds, list | tuple | range) else []
+    if not many or not all(type(seed) is int and seed >= 0 for seed in many) or len(set(many)) != len(many):
         raise TrialError(f"seeds={seeds!r} is out of range; valid: 1 or more, or a list of different seeds, 0 or above")
-    return list(seeds)
+    return many
 
 
 def check_fit(trials: Sequence[Trial], dataset: Dataset) -> None:

@@ -220,6 +220,10 @@ class Trainer:
         self.bad_step = tensors["bad_step"].to(self.device)
         self.epoch, self.history, self.weight_norms = values["epoch"], values["history"], values["weight_norms"]
 
+    def evaluated(self) -> Tensor:
+        """The logits of the last evaluation; of one made now where no epoch was trained."""
+        return self.evaluate() if self.logits is None else self.logits
+
     def records(self) -> list[Record]:
         """One record per trial."""
         return [self._record(i, trial) for i, trial in enumerate(self.trials)]
@@ -233,7 +237,7 @@ class Trainer:
             seeds=self.seeds,
             history=self._table(self.history, rows, records.HISTORY),
             weight_norms=self._table(self.weight_norms, rows, records.WEIGHT_NORMS),
-            logits=self.logits[rows].half().cpu().numpy(),
+            logits=self.evaluated()[rows].half().cpu().numpy(),
             labels=self.dataset.test_labels.cpu().numpy(),
             weights={name: value[rows].contiguous().cpu().numpy() for name, value in state.items()},
             provenance={**provenance(trial.normaliser, trial.network), **self._conditions()},

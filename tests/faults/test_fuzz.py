@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from arena import FULL
 
-from s6lib import plan, records
+from s6lib import records
+from s6lib.batch import plan
 from s6lib.records import Record, RecordError
 from s6lib.trial import make_trial
 
@@ -35,7 +36,7 @@ def sound(tmp_path_factory) -> Path:
         provenance=records.provenance(),
     )
     path = records.save(record, tmp_path_factory.mktemp("sound") / "s" / "bn")
-    info = {"settings": {"epochs": 2}, "records": ["."], "code": "c", "library": "l", "seconds": 1.0, "diverged": []}
+    info = {"settings": {"epochs": 2}, "records": ["."], "code": "c", "seconds": 1.0, "diverged": []}
     (path / "run.json").write_text(json.dumps(info))
     return path
 

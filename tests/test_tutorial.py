@@ -3,9 +3,9 @@
 import pytest
 import torch
 from matplotlib.figure import Figure
-from s6lib.models.norms import NORMALISERS, NormContext, make_norm
 
 from s6lib import tutorial
+from s6lib.models.norms import NORMALISERS, NormContext, make_norm
 
 SHAPE = (4, 6, 2, 3)
 CONTEXT = NormContext(6, 2, 3, groups=3, ghost_splits=2)

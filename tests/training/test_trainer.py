@@ -7,11 +7,17 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from s6lib.models.builder import stack_replicas
-from s6lib.models.norms import NORMALISERS
-from s6lib.penalties import add_l1_subgradient, make_optimiser, soft_threshold
 
-from s6lib import data, nets, training
+from s6lib import data, records
+from s6lib.models import builder
+from s6lib.models.norms import NORMALISERS
+from s6lib.models.replicas import stack_replicas
+from s6lib.studies import NETWORKS
+from s6lib.training import precision, train, train_together
+from s6lib.training import trainer as loop
+from s6lib.training.optim import add_l1_subgradient, make_optimiser, soft_threshold
+from s6lib.training.train import check_seeds
+from s6lib.training.trainer import Trainer
 from s6lib.trial import Trial, TrialError, make_trial
 
 SEEDS = [3, 0, 7, 1]
@@ -32,13 +38,13 @@ def sgd(**settings) -> Trial:
     """Two epochs of three steps with SGD: per-element, so that replicas can be compared to the last digits."""
     plain = {"optimiser": "sgd", "momentum": 0.9, "learning_rate": 0.01, "schedule": "constant"}
     plain |= {"epochs": 2, "batch_size": 8, "groups": 2}
-    return make_trial("regularisers", "t", **{**plain, **settings})
+    return make_trial("regularisers", "t", like="", **{**plain, **settings})
 
 
-def trained(trials, dataset, seeds, precision="float64") -> training.Trainer:
+def trained(trials, dataset, seeds, precision="float64") -> Trainer:
     """Trains on the CPU; a trainer rather than records, whose logits are rounded to half precision."""
     trials = [trials] if isinstance(trials, Trial) else trials
-    trainer = training.Trainer(trials, dataset, list(seeds), precision)
+    trainer = Trainer(trials, dataset, list(seeds), precision)
     trainer.run()
     return trainer
 
@@ -48,7 +54,7 @@ def rows_of(table: list[dict], replica: int) -> pd.DataFrame:
     return rows.drop(columns=["replica", "seconds"], errors="ignore").reset_index(drop=True)
 
 
-def assert_same_replica(a: training.Trainer, i: int, b: training.Trainer, j: int, tolerance: float = 1e-9) -> None:
+def assert_same_replica(a: Trainer, i: int, b: Trainer, j: int, tolerance: float = 1e-9) -> None:
     """Replica i of `a` is replica j of `b`: weights, statistics, logits and history."""
     states = [stack_replicas(t.net.state_dict(), t.replicas) for t in (a, b)]
     torch.testing.assert_close(
@@ -141,9 +147,9 @@ def test_trials_fused_by_lambda_are_separate_trials(noise, kind):
 def test_train_together_keeps_trials_and_seeds_apart(tiny):
     # One record per trial, in order, with its own numbers.
     trials = [dataclasses.replace(sgd(l1=value), name=f"l1_{value:g}") for value in (0.0, 1e-1)]
-    together = training.train_together(trials, tiny, [5, 2], precision="float64", device="cpu")
+    together = train_together(trials, tiny, [5, 2], precision="float64", device="cpu")
     for trial, record in zip(trials, together, strict=True):
-        alone = training.train(trial, tiny, [5, 2], precision="float64", device="cpu")
+        alone = train(trial, tiny, [5, 2], precision="float64", device="cpu")
         assert (record.trial, record.seeds) == (trial, [5, 2])
         pd.testing.assert_frame_equal(record.history[MEASURED], alone.history[MEASURED], rtol=1e-9)
         pd.testing.assert_frame_equal(record.weight_norms, alone.weight_norms, rtol=1e-9)
@@ -155,7 +161,7 @@ def test_train_together_keeps_trials_and_seeds_apart(tiny):
 def test_same_seed_same_history(tiny):
     # Float32, Adam and dropout: two runs are identical to the last bit.
     trial = sgd(optimiser="adam", normaliser="ghost", l1=1e-4)
-    a, b = (training.train(trial, tiny, 3, device="cpu") for _ in range(2))
+    a, b = (train(trial, tiny, 3, device="cpu") for _ in range(2))
     assert a.history.drop(columns="seconds").equals(b.history.drop(columns="seconds"))
     assert a.weight_norms.equals(b.weight_norms)
     assert np.array_equal(a.logits, b.logits)
@@ -164,9 +170,9 @@ def test_same_seed_same_history(tiny):
 
 def test_training_does_not_depend_on_the_global_random_state(tiny):
     torch.manual_seed(1)
-    a = training.train(sgd(), tiny, 1, device="cpu")
+    a = train(sgd(), tiny, 1, device="cpu")
     torch.manual_seed(2)
-    b = training.train(sgd(), tiny, 1, device="cpu")
+    b = train(sgd(), tiny, 1, device="cpu")
     assert a.history.train_loss.equals(b.history.train_loss)
 
 
@@ -175,7 +181,7 @@ def test_training_does_not_depend_on_the_global_random_state(tiny):
 def test_every_normaliser_learns_at_every_precision(tiny, normaliser, precision):
     # The 24 images are learned by heart: the training loss halves.
     trial = sgd(normaliser=normaliser, optimiser="adam", epochs=12, dropout=0.0, rotation=0.0)
-    losses = training.train(trial, tiny, 1, precision=precision, device="cpu").history.train_loss
+    losses = train(trial, tiny, 1, precision=precision, device="cpu").history.train_loss
     assert losses.iloc[-1] < 0.5 * losses.iloc[0]
 
 
@@ -194,14 +200,14 @@ def test_gpu_agrees_with_cpu(tiny):
 
 def one_step(dataset: data.Dataset, **settings) -> tuple[dict, dict]:
     """The parameters of seed 0 before and after the first step on `gap`, which has weights, biases and norms."""
-    trainer = training.Trainer([sgd(network="gap", batch_size=24, epochs=1, **settings)], dataset, [0], "float64")
+    trainer = Trainer([sgd(network="gap", batch_size=24, epochs=1, **settings)], dataset, [0], "float64")
     before = {name: p.detach().clone() for name, p in trainer.net.named_parameters()}
     trainer.run_epoch()
     return before, {name: p.detach().clone() for name, p in trainer.net.named_parameters()}
 
 
 def convolution_weights(names) -> set[str]:
-    net = nets.build("gap")
+    net = builder.build(NETWORKS["gap"])
     modules = dict(net.named_modules())
     return {n for n in names if n.endswith("weight") and isinstance(modules[n[: -len(".weight")]], torch.nn.Conv2d)}
 
@@ -236,9 +242,9 @@ def test_l2_step_formula(tiny):
 
 
 def test_proximal_step_formula(tiny):
-    # SGD, then w <- sign(w) max(|w| - lr * l1, 0).
+    # SGD with momentum 0.9, then w <- sign(w) max(|w| - lr * l1 / (1 - 0.9), 0).
     _, free = one_step(tiny)
-    _, penalised = one_step(tiny, l1=2.0, l1_kind="proximal")
+    _, penalised = one_step(tiny, l1=0.2, l1_kind="proximal")
     for name, w in free.items():
         expected = torch.where(w.abs() > 0.02, w - 0.02 * w.sign(), 0.0)
         torch.testing.assert_close(penalised[name], expected, rtol=1e-10, atol=1e-12)
@@ -253,10 +259,10 @@ def test_only_the_proximal_step_reaches_zero(tiny, kind, some):
     assert ((weights == 0).sum() == 0) != some
 
 
-def with_gradients(**settings) -> tuple[nets.Net, list, torch.optim.Optimizer, list, list]:
+def with_gradients(**settings) -> tuple[builder.Net, list, torch.optim.Optimizer, list, list]:
     """A small network, what its penalties act on, its optimiser, and its parameters and made-up gradients."""
-    trial = make_trial("regularisers", "t", learning_rate=0.02, **settings)
-    net = nets.initialise(trial.build(2), [0, 1]).double()
+    trial = make_trial("regularisers", "t", like="", learning_rate=0.02, **settings)
+    net = builder.initialise(trial.build(2), [0, 1]).double()
     penalised, optimiser = make_optimiser(trial, net)
     for p in net.parameters():
         p.grad = torch.randn_like(p)
@@ -321,7 +327,7 @@ def test_decoupled_decay_needs_adam(tiny):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_loss_per_replica(tiny, smoothing):
     # A replica's loss is torch's own on its logits; smoothed: (1 - s) of the true class, s/10 of each.
-    trainer = training.Trainer([sgd(label_smoothing=smoothing, dropout=0.0)], tiny, [0, 1], "float64")
+    trainer = Trainer([sgd(label_smoothing=smoothing, dropout=0.0)], tiny, [0, 1], "float64")
     x = torch.rand(8, 2, 28, 28, dtype=torch.float64)
     y = torch.randint(10, (8, 2))
     trainer.net.train()
@@ -343,7 +349,7 @@ def test_loss_per_replica(tiny, smoothing):
 def test_evaluation_does_not_depend_on_the_batch_size(tiny, monkeypatch, normaliser):
     trainer = trained(sgd(normaliser=normaliser, epochs=1), tiny, [0, 1])
     for size in (1, 3, 10, 500):
-        monkeypatch.setattr(training, "EVALUATION_BATCH", size)
+        monkeypatch.setattr(loop, "EVALUATION_BATCH", size)
         torch.testing.assert_close(trainer.evaluate(), trainer.logits, rtol=1e-12, atol=1e-12)
 
 
@@ -358,7 +364,7 @@ def test_evaluation_changes_nothing(tiny):
 def test_score():
     # Mean cross-entropy and percent right, replica by replica.
     logits, labels = torch.randn(3, 40, 10), torch.randint(10, (40,))
-    loss, accuracy = training.score(logits, labels)
+    loss, accuracy = loop.score(logits, labels)
     for r in range(3):
         assert loss[r].item() == pytest.approx(F.cross_entropy(logits[r].double(), labels).item())
         assert accuracy[r].item() == 100 * (logits[r].argmax(1) == labels).sum().item() / 40
@@ -366,12 +372,12 @@ def test_score():
 
 def test_history_is_what_the_logits_say(tiny):
     # The last row's test numbers follow from the record's own logits (half precision), and the columns are in order.
-    record = training.train(sgd(), tiny, [4, 2], device="cpu")
-    loss, accuracy = training.score(torch.tensor(record.logits), torch.tensor(record.labels))
+    record = train(sgd(), tiny, [4, 2], device="cpu")
+    loss, accuracy = loop.score(torch.tensor(record.logits), torch.tensor(record.labels))
     last = record.history[record.history.epoch == 2].set_index("seed").loc[[4, 2]]
     assert last.test_loss.tolist() == pytest.approx(loss.tolist(), rel=1e-3)
     assert last.test_accuracy.tolist() == accuracy.tolist()
-    assert list(record.history.columns) == list(training.records.HISTORY)
+    assert list(record.history.columns) == list(records.HISTORY)
     assert record.history.learning_rate.tolist() == [0.01] * 4
 
 
@@ -387,23 +393,21 @@ def test_training_loss_is_a_mean_over_images(digits):
     # With a rate of next to nothing and no dropout, an epoch's training loss is the loss of the untouched network:
     # batches of 8, 8 and 4 count by their images, not one like the other.
     few = data.limit(digits, 20, 10)
-    trainer = training.Trainer(
-        [sgd(learning_rate=1e-12, normaliser="none", dropout=0.0, rotation=0.0)], few, [0], "float64"
-    )
-    loss, accuracy = training.score(_logits_of(trainer, few.train_images), few.train_labels)
+    trainer = Trainer([sgd(learning_rate=1e-12, normaliser="none", dropout=0.0, rotation=0.0)], few, [0], "float64")
+    loss, accuracy = loop.score(_logits_of(trainer, few.train_images), few.train_labels)
     trainer.run_epoch()
     assert trainer.history[0]["train_loss"] == pytest.approx(loss.item(), rel=1e-9)
     assert trainer.history[0]["train_accuracy"] == pytest.approx(accuracy.item())
 
 
-def _logits_of(trainer: training.Trainer, images: torch.Tensor) -> torch.Tensor:
+def _logits_of(trainer: Trainer, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return trainer.net(trainer.dataset.normalise(images, torch.float64)[:, None]).transpose(0, 1)
 
 
 def test_weight_norms(tiny):
     # Sums over all parameters of a replica, after the first batch (epoch 0) and after every epoch.
-    record = training.train(sgd(), tiny, [4, 2], precision="float64", device="cpu")
+    record = train(sgd(), tiny, [4, 2], precision="float64", device="cpu")
     assert record.weight_norms.epoch.tolist() == [0, 1, 2] * 2
     assert record.weight_norms.sum_abs.iloc[0] != record.weight_norms.sum_abs.iloc[1]
     learned = [v for name, v in record.weights.items() if "running" not in name and "num_batches" not in name]
@@ -414,7 +418,7 @@ def test_weight_norms(tiny):
 
 
 def test_record_says_where_it_comes_from(tiny):
-    record = training.train(sgd(), tiny, 2, precision="float32", device="cpu")
+    record = train(sgd(), tiny, 2, precision="float32", device="cpu")
     assert record.dataset["checksum"] == tiny.checksum
     expected = {"parameters": 7384, "precision": "float32", "device": "cpu", "replicas_together": 2}
     assert expected.items() <= record.provenance.items()
@@ -433,8 +437,8 @@ def test_record_says_where_it_comes_from(tiny):
     ],
 )
 def test_what_auto_stands_for(monkeypatch, asked, device, able, expected):
-    monkeypatch.setattr(training, "multiplies_bfloat16", lambda: able)
-    assert training.resolve_precision(asked, torch.device(device)) == expected
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: able)
+    assert precision.resolve_precision(asked, torch.device(device)) == expected
 
 
 # --- what goes wrong ---
@@ -443,7 +447,7 @@ def test_what_auto_stands_for(monkeypatch, asked, device, able, expected):
 def test_poisoned_replica_is_recorded_and_harms_nobody(tiny):
     # Replica 1 starts with a NaN weight: seed, epoch and step are noted, and the others' numbers are those without it.
     healthy = trained(sgd(), tiny, [3, 0, 7])
-    poisoned = training.Trainer([sgd()], tiny, [3, 0, 7], "float64")
+    poisoned = Trainer([sgd()], tiny, [3, 0, 7], "float64")
     with torch.no_grad():
         poisoned.net.layers[0].weight.chunk(3)[1].fill_(math.nan)
     poisoned.run()
@@ -457,7 +461,7 @@ def test_poisoned_replica_is_recorded_and_harms_nobody(tiny):
 
 def test_late_divergence_is_dated(tiny):
     # A weight that turns NaN after the first epoch shows in the second epoch's first step; the first epoch's row stays.
-    trainer = training.Trainer([sgd(epochs=3)], tiny, [3, 0], "float64")
+    trainer = Trainer([sgd(epochs=3)], tiny, [3, 0], "float64")
     trainer.run_epoch()
     with torch.no_grad():
         trainer.net.layers[0].weight.chunk(2)[1].fill_(math.nan)
@@ -469,13 +473,13 @@ def test_late_divergence_is_dated(tiny):
 
 def test_everything_diverges(tiny, tmp_path):
     # A learning rate of 1e30 ends in infinity for every seed: training stops, the record says so and can be kept.
-    record = training.train(sgd(learning_rate=1e30, normaliser="none", epochs=50), tiny, [3, 0], device="cpu")
+    record = train(sgd(learning_rate=1e30, normaliser="none", epochs=50), tiny, [3, 0], device="cpu")
     assert [entry["seed"] for entry in record.diverged] == [3, 0]
     assert {entry["epoch"] for entry in record.diverged} == {1}
     assert all(2 <= entry["step"] <= 3 for entry in record.diverged)  # the first step's loss is still sound
     assert len(record.history) == 0
     assert record.non_diverged == []
-    loaded = training.records.load(training.records.save(record, tmp_path / "t"))
+    loaded = records.load(records.save(record, tmp_path / "t"))
     assert loaded.diverged == record.diverged
 
 
@@ -484,38 +488,38 @@ def test_ghost_splits_that_do_not_divide_the_last_batch(digits):
     trial = sgd(normaliser="ghost", ghost_splits=8)
     message = "ghost_splits=8 does not divide a batch of 4 images (20 = 2 x 8 + 4); valid: [1, 2, 4]"
     with pytest.raises(TrialError, match=f"^{re.escape(message)}$"):
-        training.train(trial, data.limit(digits, 20, 10), 1, device="cpu")
+        train(trial, data.limit(digits, 20, 10), 1, device="cpu")
 
 
 def test_ghost_splits_that_do_not_divide_the_batch(tiny):
     message = "ghost_splits=3 does not divide a batch of 8 images (24 = 3 x 8 + 0); valid: [1, 2, 4, 8]"
     with pytest.raises(TrialError, match=f"^{re.escape(message)}$"):
-        training.train(sgd(normaliser="ghost", ghost_splits=3), tiny, 1, device="cpu")
+        train(sgd(normaliser="ghost", ghost_splits=3), tiny, 1, device="cpu")
 
 
 def test_ghost_splits_that_divide_both_batches_train(digits):
-    record = training.train(sgd(normaliser="ghost", ghost_splits=4), data.limit(digits, 20, 10), 1, device="cpu")
+    record = train(sgd(normaliser="ghost", ghost_splits=4), data.limit(digits, 20, 10), 1, device="cpu")
     assert len(record.history) == 2
 
 
 @pytest.mark.parametrize("seeds", [0, -1, [], [1, 1], [-1], [0, -3]])
 def test_bad_seeds(tiny, seeds):
     with pytest.raises(TrialError, match=f"^seeds={re.escape(str(seeds))}"):
-        training.train(sgd(), tiny, seeds, device="cpu")
+        train(sgd(), tiny, seeds, device="cpu")
 
 
 def test_number_of_seeds():
     # n stands for seeds 0 .. n - 1; a list stands for itself.
-    assert training.check_seeds(3) == [0, 1, 2]
-    assert training.check_seeds([7, 3]) == [7, 3]
+    assert check_seeds(3) == [0, 1, 2]
+    assert check_seeds([7, 3]) == [7, 3]
 
 
 def test_trials_that_differ_in_more_than_l1(tiny):
     with pytest.raises(TrialError, match="differ in more than l1; train them one after the other"):
-        training.train_together([sgd(), sgd(l2=0.1)], tiny, 1, device="cpu")
+        train_together([sgd(), sgd(l2=0.1)], tiny, 1, device="cpu")
 
 
 def test_unknown_precision(tiny):
     message = "precision='half' is unknown; valid: auto, float32, bfloat16, float64"
     with pytest.raises(TrialError, match=f"^{message}$"):
-        training.train(sgd(), tiny, 1, precision="half", device="cpu")
+        train(sgd(), tiny, 1, precision="half", device="cpu")

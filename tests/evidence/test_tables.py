@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
-from s6lib import summary
+from s6lib.evidence import tables
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "summary.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "summary.ipynb"
 
 
 @pytest.fixture
 def pair(tmp_path):
-    """Two trials as found below a run's folder."""
-    accuracy = [[98.0, 99.3, 99.2], [98.0, 99.1, 99.0]]
+    """Two trials of five seeds as found below a run's folder."""
+    accuracy = [[98.0, 99.3, 99.2], [98.0, 99.1, 99.0], [98.0, 99.2, 99.1], [98.0, 99.2, 99.1], [98.0, 99.2, 99.1]]
     made = [make_record({"test_accuracy": accuracy}, name) for name in ("ln_l1", "bn_l1")]
     return [dataclasses.replace(record, path=tmp_path / "normalisers" / record.name) for record in made]
 
 
 def test_headline_is_the_last_epoch(pair):
     # mean of 99.2 and 99.0; the best epoch, 99.2, is another column, beside the published best
-    row = summary.table(pair).set_index("trial").loc["bn_l1"]
+    row = tables.table(pair).set_index("trial").loc["bn_l1"]
     assert row.test == pytest.approx(99.1)
     assert row.best == pytest.approx(99.2)
     assert row.published_best == 99.22
@@ -33,108 +33,114 @@ def test_headline_is_the_last_epoch(pair):
 
 def test_best_epochs_are_labelled(pair):
     # no reader may take them for results
-    assert [name for name in summary.shown(pair) if "best" in name and "test set" not in name] == [
+    assert [name for name in tables.shown(pair) if "best" in name and "test set" not in name] == [
         "published best %, likewise, 1 seed"
     ]
 
 
 def test_interval_is_shown(pair):
-    # mean, sd and interval; one seed shows its number only
-    row = summary.shown(pair).iloc[0]
+    # mean, sd and, from five seeds on, the interval; one seed shows its number only
+    row = tables.shown(pair).iloc[0]
     text = [row["test %, last epoch"], row["± sd"], row["95 % interval"].replace("\N{NO-BREAK SPACE}", " ")]
-    assert text == ["99.10", "0.14", "97.83 to 100.37"]
-    one = summary.shown([make_record({"test_accuracy": [[99.0, 99.2]]})]).iloc[0]
+    assert text == ["99.10", "0.07", "99.01 to 99.19"]
+    few = make_record({"test_accuracy": [[98.0, 99.2]] * 4})
+    assert tables.shown([few]).iloc[0]["95 % interval"] == ""
+    one = tables.shown([make_record({"test_accuracy": [[99.0, 99.2]]})]).iloc[0]
     assert (one["test %, last epoch"], one["± sd"], one["95 % interval"]) == ("99.20", "", "")
 
 
 def test_all_replicas_diverged(pair):
     # a row that says so, no exception
-    lost = dataclasses.replace(pair[0], diverged=[{"seed": s, "epoch": 1, "step": 1} for s in (0, 1)])
-    row = summary.shown([lost]).iloc[0]
-    assert (row.seeds, row.diverged) == (0, 2)
+    lost = dataclasses.replace(pair[0], diverged=[{"seed": s, "epoch": 1, "step": 1} for s in range(5)])
+    row = tables.shown([lost]).iloc[0]
+    assert (row.seeds, row.diverged) == (0, 5)
     assert row["test %, last epoch"] == ""
 
 
 def test_missing_trials_are_named(pair, tmp_path):
     # by path below the run or by protocol; other shapes of a plan are refused
     plan = json.dumps(["normalisers/bn_l1", "normalisers/gn_l1"])
-    assert summary.missing(pair, plan, str(tmp_path)) == ["normalisers/gn_l1"]
-    assert summary.missing(pair, "") == []
+    assert tables.missing(pair, plan, str(tmp_path)) == ["normalisers/gn_l1"]
+    assert tables.missing(pair, "") == []
     with pytest.raises(ValueError, match="expected a JSON list"):
-        summary.missing(pair, '{"a": 1}')
+        tables.missing(pair, '{"a": 1}')
 
 
 def test_replication_holds_one_seed_against_one_seed(pair):
-    # 99.1 +- 12.71 * 0.1414 * sqrt(3/2), at most 100 %: the published 99.21 and 99.28 are inside, 90 would not be
-    rows = summary.replication(pair).set_index("trial")
-    assert rows["95 % of single seeds"]["bn_l1"].replace("\N{NO-BREAK SPACE}", " ") == "96.90 to 100.00"
+    # 99.1 +- 2.776 * 0.0707 * sqrt(6/5): the published 99.21 and 99.28 are inside, 90 would not be
+    rows = tables.replication(pair).set_index("trial")
+    assert rows["95 % of single seeds"]["bn_l1"].replace("\N{NO-BREAK SPACE}", " ") == "98.88 to 99.32"
     assert dict(rows["published last epoch, %"]) == {"bn_l1": "99.21", "ln_l1": "99.28"}
     assert set(rows.replicates) == {"yes"}
     low = make_record({"test_accuracy": [[98.0, 99.3, 90.0], [98.0, 99.1, 90.1]]}, "gn_l1")
-    assert summary.replication([low]).replicates[0] == "no"
-    assert len(summary.replication([make_record({"test_accuracy": [[99.0, 99.2]]}, "unheard_of")])) == 0
+    assert tables.replication([low]).replicates[0] == "no"
+    assert len(tables.replication([make_record({"test_accuracy": [[99.0, 99.2]]}, "unheard_of")])) == 0
 
 
 def test_differences_are_against_the_first(pair):
-    # ln_l1 against bn_l1, both 99.2 and 99.0 here: no difference, wide intervals, a draw
-    row = summary.differences(pair).iloc[0]
+    # ln_l1 against bn_l1, the same numbers here: no difference, a draw
+    row = tables.differences(pair).iloc[0]
     seeds = row["95 % interval, new seeds"].replace("\N{NO-BREAK SPACE}", " ")
-    assert (row.trial, row.against, row["difference, points"], seeds) == ("ln_l1", "bn_l1", "+0.00", "-0.61 to +0.61")
+    assert (row.trial, row.against, row["difference, points"], seeds) == ("ln_l1", "bn_l1", "+0.00", "-0.10 to +0.10")
     assert row["a seed of it beats one of the other"] == "50 %"
 
 
-def test_differences_need_sound_seeds(pair):
-    # an arm that diverged whole is left out; with one seed there is an interval over images only
-    lost = dataclasses.replace(pair[0], diverged=[{"seed": s, "epoch": 1, "step": 1} for s in (0, 1)])
-    assert len(summary.differences([lost, pair[1]])) == 0
+def test_differences_need_seeds(pair):
+    # an arm that diverged whole is left out; below five seeds no interval is shown
+    lost = dataclasses.replace(pair[0], diverged=[{"seed": s, "epoch": 1, "step": 1} for s in range(5)])
+    assert len(tables.differences([lost, pair[1]])) == 0
     ones = [make_record({"test_accuracy": [[99.0, 99.2]]}, name) for name in ("bn_l1", "ln_l1")]
-    row = summary.differences(ones).iloc[0]
+    row = tables.differences(ones).iloc[0]
     assert row["95 % interval, new seeds"] == ""
-    assert row["95 % interval, new seeds and images"] != ""
+    assert row["95 % interval, new seeds and images"] == ""
 
 
 def test_evidence_shows_every_part(pair):
     # all parts of a claim whose trials are there, numbers as text
     third = make_record({"test_accuracy": [[98.0, 99.3, 99.2], [98.0, 99.1, 99.0]]}, "gn_l1")
-    rows = summary.evidence([*pair, third])
+    rows = tables.evidence([*pair, third])
     assert set(rows.claim) >= {"a", "b", "c", "d"}
     assert rows.estimate[0] == "+0"
-    assert len(summary.evidence([])) == 0
+    assert len(tables.evidence([])) == 0
 
 
-def test_groups_follow_the_studies_folders(pair, tmp_path):
-    # a study's records lie in one folder; known trials come first
-    groups = summary.by_study(pair, str(tmp_path))
-    assert list(groups) == ["normalisers, mnist"]
-    assert [record.name for record in groups["normalisers, mnist"]] == ["bn_l1", "ln_l1"]
+def test_groups_are_studies_and_their_sweeps(pair):
+    # a sweep's arms are compared with each other, in the order of the study's file; trials of one's own come last
+    others = [make_record(name=name) for name in ("mine", "lambda_0.001", "lambda_0")]
+    groups = tables.by_study([*others, *pair])
+    names = {key: [record.name for record in group] for key, group in groups.items()}
+    assert names == {
+        "normalisers, mnist": ["bn_l1", "ln_l1", "mine"],
+        "normalisers, lambda, mnist": ["lambda_0", "lambda_0.001"],
+    }
 
 
 def test_works_on_nothing(tmp_path):
     # no records: it says so, and every table is empty but whole
-    found, left_out = summary.collect(str(tmp_path))
-    assert summary.headline(found, left_out, str(tmp_path)) == f"No records in {tmp_path}."
-    assert len(summary.shown(found)) == 0
-    assert summary.verdicts(found).verdict.str.startswith("missing").all()
+    found, left_out = tables.collect(str(tmp_path))
+    assert tables.headline(found, left_out, str(tmp_path)) == f"No records in {tmp_path}."
+    assert len(tables.shown(found)) == 0
+    assert tables.verdicts(found).verdict.str.startswith("missing").all()
 
 
 def test_headline_names_the_data(pair, tmp_path):
     # data first, then how many replicas there are and how many were lost
-    text = summary.headline(pair, ["x: unreadable"], str(tmp_path))
-    assert text.startswith("MNIST: 60 training and 20 test images. 2 trials, 4 replicas, 0 of them diverged.")
+    text = tables.headline(pair, ["x: unreadable"], str(tmp_path))
+    assert text.startswith("MNIST: 60 training and 20 test images. 2 trials, 10 replicas, 0 of them diverged.")
     assert text.endswith("1 records left out.")
 
 
 def test_the_reference_is_named_alike_everywhere(pair):
     # the report is committed, so it must not hold a machine's paths
-    assert summary.headline(pair, [], "").endswith(" From results/reference.")
+    assert tables.headline(pair, [], "").endswith(" From results/reference.")
 
 
 def test_nothing_shown_as_html_is_unescaped(pair):
     # trial names come from files; a trial refuses such a name, and the table would escape it
     odd = dataclasses.replace(pair[0], trial=dataclasses.replace(pair[0].trial))
     object.__setattr__(odd.trial, "name", "<b>bold</b>")
-    assert "<b>bold" not in summary.shown([odd]).to_html()
-    assert np.isnan(summary.table([odd]).published_best[0])
+    assert "<b>bold" not in tables.shown([odd]).to_html()
+    assert np.isnan(tables.table([odd]).published_best[0])
 
 
 def test_notebook_is_stripped_and_short():

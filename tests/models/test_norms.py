@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+
 from s6lib.models.norms import (
     EPS,
     NORMALISERS,
@@ -15,7 +17,6 @@ from s6lib.models.norms import (
     divisors,
     make_norm,
 )
-from torch import Tensor
 
 N, C, H, W = 6, 4, 5, 3  # one replica's test input
 GROUPS, SPLITS = 2, 3
@@ -364,13 +365,13 @@ def test_deepcopy_is_independent(name):
 @pytest.mark.parametrize("name", ["group", "group_ws"])
 @pytest.mark.parametrize("groups", [3, 0, 32])
 def test_groups_that_do_not_divide(name, groups):
-    message = f"^group norm: groups={groups} does not divide channels=16; valid: 1, 2, 4, 8, 16$"
+    message = f"^group_norm: groups={groups} does not divide channels=16; valid: 1, 2, 4, 8, 16$"
     with pytest.raises(ValueError, match=message):
         make_norm(name, NormContext(16, groups=groups, replicas=3))
 
 
 def test_splits_that_do_not_divide():
-    message = r"^ghost norm: splits=4 does not divide a batch of 6; valid: \[1, 2, 3, 6\]$"
+    message = r"^ghost_norm: splits=4 does not divide a batch of 6; valid: \[1, 2, 3, 6\]$"
     with pytest.raises(ValueError, match=message):
         GhostBatchNorm(4, splits=4)(torch.zeros(6, 4, 2, 2))
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from s6lib.models.layers import Conv2d, Dropout, Dropout2d, block_diagonal
 
 from s6lib import streams
+from s6lib.models.layers import Conv2d, Dropout, Dropout2d, block_diagonal
 
 # --- convolution ---
 

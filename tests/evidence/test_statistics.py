@@ -7,7 +7,8 @@ import pytest
 from scipy import stats as scipy_stats
 from synthetic import make_record
 
-from s6lib import stats
+from s6lib.evidence import images, measures
+from s6lib.evidence import statistics as stats
 
 A, B = [99.1, 99.3, 99.2, 99.4, 99.5], [99.0, 99.1, 99.0, 99.2, 98.9]
 
@@ -66,13 +67,6 @@ def test_contrast_with_half_weights():
     assert found.se**2 == pytest.approx(1.25 * np.var(A, ddof=1) / 5 + np.var(B, ddof=1) / 20)
 
 
-def test_slope_of_a_line_with_noise():
-    # scipy's least squares
-    x, y = [0, 1, 2, 3], [1.0, 3.1, 4.9, 7.0]
-    found, expected = stats.slope(x, y), scipy_stats.linregress(x, y)
-    assert (found.mean, found.p) == pytest.approx((expected.slope, expected.pvalue))
-
-
 @pytest.mark.parametrize(("gap", "shown"), [(0.0, True), (0.04, False), (0.2, False)])
 def test_equivalence(gap, shown):
     # ten seeds with an sd of 0.02: no gap is shown to lie within 0.05; a gap at or beyond the margin is not
@@ -128,9 +122,9 @@ def test_bootstrap_needs_the_same_images():
 def test_calibration_error_by_hand():
     # four answers with confidence 0.8, two of them right: |0.5 - 0.8|; always sure and right: 0
     logits = np.log([[0.8, 0.2]] * 4)
-    assert stats.expected_calibration_error(logits, np.array([0, 0, 1, 1])) == pytest.approx(30)
+    assert images.expected_calibration_error(logits, np.array([0, 0, 1, 1])) == pytest.approx(30)
     sure = np.stack([np.eye(3) * 100, np.eye(3)[[1, 2, 0]] * 100])
-    np.testing.assert_allclose(stats.expected_calibration_error(sure, np.arange(3)), [0, 100], atol=1e-6)
+    np.testing.assert_allclose(images.expected_calibration_error(sure, np.arange(3)), [0, 100], atol=1e-6)
 
 
 def test_misclassified_order():
@@ -141,7 +135,7 @@ def test_misclassified_order():
     logits[2, 1] = np.eye(10)[8] * 6  # and one says 8
     logits[0, 2] = np.eye(10)[3] * 9  # image 2: one seed, very sure
     logits[0, 3] = np.eye(10)[4] * 2  # image 3: one seed, less so
-    found = stats.misclassified(make_record(logits=logits, labels=np.arange(4)))
+    found = images.misclassified(make_record(logits=logits, labels=np.arange(4)))
     assert found.image.tolist() == [1, 2, 3]
     assert found.predicted.tolist() == [7, 3, 4]
     assert found.missed_by.tolist() == [3, 1, 1]
@@ -155,11 +149,11 @@ def test_diverged_replicas_are_never_averaged_in():
     logits = record.logits.copy()
     logits[1] = np.nan
     record = dataclasses.replace(record, logits=logits, diverged=[{"seed": 1, "epoch": 2, "step": 3}])
-    assert stats.last(record, "test_accuracy").tolist() == [99.2, 99.4]
-    assert stats.by_epoch(record, "test_accuracy").shape == (2, 2)
-    assert (stats.left_out(record), stats.who(record)) == (1, "2 of 3 seeds, 1 diverged")
-    assert stats.correct(record).shape[0] == 2
-    assert len(stats.misclassified(record)) == 0
+    assert measures.last(record, "test_accuracy").tolist() == [99.2, 99.4]
+    assert measures.by_epoch(record, "test_accuracy").shape == (2, 2)
+    assert (measures.left_out(record), measures.who(record)) == (1, "2 of 3 seeds, 1 diverged")
+    assert measures.correct(record).shape[0] == 2
+    assert len(images.misclassified(record)) == 0
 
 
 def test_commonly_missed_pools_trials():
@@ -168,8 +162,8 @@ def test_commonly_missed_pools_trials():
     one, two = logits.copy(), logits.copy()
     one[:, 2], two[:, 2], two[0, 0] = np.eye(10)[5], np.eye(10)[5], np.eye(10)[5]
     pair = [make_record(logits=x, labels=np.arange(3)) for x in (one, two)]
-    assert stats.commonly_missed(pair, 9) == [2, 0]
-    assert stats.commonly_missed([], 9) == []
+    assert images.commonly_missed(pair, 9) == [2, 0]
+    assert images.commonly_missed([], 9) == []
 
 
 def test_prediction_interval_holds_prediction_interval():

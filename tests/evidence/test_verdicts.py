@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
-from s6lib import claims
+from s6lib.evidence import verdicts as judged
+from s6lib.studies import STUDIES
 
 NOISE = 0.02 * np.linspace(-1, 1, 6)[:, None]  # six seeds, sd 0.014
 
 
-def arm(name, last, epochs, protocol, **columns):
+def arm(name, last, epochs, study, **columns):
     """Six seeds that hold `last` percent test accuracy in every epoch, give or take 0.02."""
-    return make_record({"test_accuracy": np.full((6, epochs), last) + NOISE, **columns}, name, protocol)
+    return make_record({"test_accuracy": np.full((6, epochs), last) + NOISE, **columns}, name, study)
 
 
 def norms(gn, ln, bn):
@@ -22,7 +23,7 @@ def norms(gn, ln, bn):
 
 
 def verdict(records, claim, study):
-    table = claims.verdicts(records)
+    table = judged.verdicts(records)
     return table[(table.study == study) & (table.claim == claim)].iloc[0]
 
 
@@ -66,16 +67,25 @@ def test_other_data_and_other_budgets_decide_nothing():
     assert "on digits, not MNIST" in verdict(digits, "a", "normalisers").note
     short = [arm(r.name, 99, 3, "normalisers") for r in records]
     found = verdict(short, "a", "normalisers")
-    assert "3 epochs, not 20" in found.note
+    assert "gn_l1: epochs 3, not 20" in found.note
     assert found.verdict == "undecided"
+
+
+def test_other_settings_decide_nothing():
+    # an arm is what its file says, not what its record is called
+    records = norms(99.5, 99.3, 99.1)
+    records[0] = dataclasses.replace(records[0], trial=dataclasses.replace(records[0].trial, batch_size=512))
+    found = verdict(records, "a", "normalisers")
+    assert found.verdict == "undecided"
+    assert "gn_l1: batch_size 512, not 128" in found.note
 
 
 def test_missing_trials_are_named():
     # and nothing raises without any record
     found = verdict(norms(99.5, 99.3, 99.1)[:1], "a", "normalisers")
-    assert found.verdict == "missing: bn_l1, ln_l1"
-    table = claims.verdicts([])
-    assert len(table) == len(claims.CLAIMS)
+    assert found.verdict == "missing: ln_l1, bn_l1"
+    table = judged.verdicts([])
+    assert len(table) == len(judged.claims())
     assert table.verdict.str.startswith("missing: ").all()
 
 
@@ -118,27 +128,27 @@ def test_overfitting(train, expected):
 
 def test_verdicts_are_corrected_for_their_number():
     # one claim alone has its own p; among more, Holm makes it larger
-    chosen = [claim for claim in claims.CLAIMS if (claim.study, claim.id) == ("normalisers", "c")]
+    chosen = [(study, claim) for study, claim in judged.claims() if (study.name, claim.id) == ("normalisers", "c")]
     source = np.random.default_rng(0)
     train = [98.8 + 0.05 * source.standard_normal((6, 20)) - 0.05 * (k == 1) for k in range(3)]
     records = [
         make_record({"test_accuracy": 99.2 + 0.2 * source.standard_normal((6, 20)), "train_accuracy": values}, name)
         for name, values in zip(("gn_l1", "ln_l1", "bn_l1"), train, strict=True)
     ]
-    assert verdict(records, "c", "normalisers").p > claims.verdicts(records, chosen).p[0]
+    assert verdict(records, "c", "normalisers").p > judged.verdicts(records, chosen).p[0]
 
 
 def test_every_claim_can_be_weighed():
     # with all trials there, no claim is missing and every part has an estimate
-    needs = {(claim.study, name): claim.epochs for claim in claims.CLAIMS for name in claim.needs}
-    records = [arm(name, 99.2, epochs, study) for (study, name), epochs in needs.items()]
-    assert set(claims.verdicts(records).verdict) <= {"supported", "contradicted", "undecided"}
-    assert claims.evidence(records).estimate.notna().all()
+    needs = dict.fromkeys((study.name, name) for study, claim in judged.claims() for name in claim.arms)
+    records = [arm(name, 99.2, STUDIES[study].settings(name)["epochs"], study) for study, name in needs]
+    assert set(judged.verdicts(records).verdict) <= {"supported", "contradicted", "undecided"}
+    assert judged.evidence(records).estimate.notna().all()
 
 
 def test_claims_about_best_epochs_say_so():
     # the headline is the last epoch
-    table = claims.verdicts([])
+    table = judged.verdicts([])
     best = table[table.sentence.str.contains("best epoch")]
     assert best.claim.str.contains("best epoch").all()
     assert best.note.str.contains("chosen on the test set").all()

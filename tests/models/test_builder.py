@@ -1,37 +1,40 @@
 import copy
 import math
 import re
-from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 import torchsummary
 from hypothesis import given
 from hypothesis import strategies as st
-from s6lib.models.norms import NORMALISERS, StandardisedConv2d
 
-import s6lib
 from s6lib import streams
-from s6lib.models import builder, describe, layers, replicas
+from s6lib.models import builder, describe, layers
+from s6lib.models import replicas as replicas_
+from s6lib.models.norms import NORMALISERS, StandardisedConv2d
+from s6lib.studies import NETWORKS
+from s6lib.studies.base import published_table
 
-PUBLISHED = pd.read_csv(Path(s6lib.__file__).parent / "published" / "layer_tables.csv")
-# The published tables' names: network and its number of parameters.
-TABLES = {"skeleton_258602": "skeleton", "bn_dropout_9736": "bn_dropout", "gap_10224": "gap"}
+PUBLISHED = published_table("layer_tables")
+TABLES = ("skeleton", "bn_dropout", "gap")
 # The smallest network; 2 groups and 2 splits suit it whatever the normaliser.
 SMALL = {"network": "regularisers", "groups": 2, "ghost_splits": 2}
 
 
-def small(normaliser: str = "batch", replicas: int = 1, **changes) -> nets.Net:
-    return nets.build(**{**SMALL, "normaliser": normaliser, "replicas": replicas, **changes})
+def build(network: str, *options, **settings) -> builder.Net:
+    return builder.build(NETWORKS[network], *options, **settings)
+
+
+def small(normaliser: str = "batch", replicas: int = 1, **changes) -> builder.Net:
+    return build(**{**SMALL, "normaliser": normaliser, "replicas": replicas, **changes})
 
 
 def equal(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def dropout_layers(net: nets.Net) -> list[nets.Dropout]:
-    return [layer for layer in net.modules() if isinstance(layer, nets.Dropout)]
+def dropout_layers(net: builder.Net) -> list[layers.Dropout]:
+    return [layer for layer in net.modules() if isinstance(layer, layers.Dropout)]
 
 
 # --- the published networks ---
@@ -50,16 +53,16 @@ def dropout_layers(net: nets.Net) -> list[nets.Dropout]:
 )
 def test_published_parameter_counts(network, count):
     # As published for one replica, R times as many for R.
-    assert nets.count_parameters(nets.build(network, "batch")) == count
-    assert nets.count_parameters(nets.build(network, "batch", replicas=3)) == 3 * count
+    assert describe.count_parameters(build(network, "batch")) == count
+    assert describe.count_parameters(build(network, "batch", replicas=3)) == 3 * count
 
 
 def test_layer_full_costs_64_292_scales_and_shifts():
     # On `gap`, per-element scales and shifts are 64,292 of 74,284 parameters, where batch norm has 232 of 10,224.
     for normaliser, total, affine in (("layer_full", 74_284, 64_292), ("batch", 10_224, 232), ("none", 9992, 0)):
-        net = nets.build("gap", normaliser)
+        net = build("gap", normaliser)
         convolutions = sum(p.numel() for layer in net.layers if _is_conv(layer) for p in layer.parameters())
-        assert nets.count_parameters(net) == total
+        assert describe.count_parameters(net) == total
         assert total - convolutions == affine
 
 
@@ -69,7 +72,7 @@ def _is_conv(layer) -> bool:
 
 @pytest.mark.parametrize("normaliser", ["layer", "group", "instance", "batch"])
 def test_normalisers_network_costs_the_same_for_every_norm(normaliser):
-    assert nets.count_parameters(nets.build("normalisers", normaliser, groups=2)) == 9802
+    assert describe.count_parameters(build("normalisers", normaliser, groups=2)) == 9802
 
 
 def test_published_tables_are_complete():
@@ -77,12 +80,12 @@ def test_published_tables_are_complete():
     assert set(PUBLISHED.network) == set(TABLES)
 
 
-@pytest.mark.parametrize(("table", "network"), TABLES.items())
-def test_layer_table_equals_the_published_one(table, network):
+@pytest.mark.parametrize("network", TABLES)
+def test_layer_table_equals_the_published_one(network):
     # Name, output shape and parameters of every layer, line by line.
-    published = PUBLISHED[PUBLISHED.network == table]
+    published = PUBLISHED[PUBLISHED.network == network]
     expected = list(published[["layer", "output_shape", "parameters"]].itertuples(index=False, name=None))
-    assert layer_lines(nets.summary_table(nets.build(network))) == expected
+    assert layer_lines(describe.summary_table(build(network))) == expected
 
 
 def layer_lines(table: str) -> list[tuple[str, str, int]]:
@@ -92,11 +95,11 @@ def layer_lines(table: str) -> list[tuple[str, str, int]]:
     return [(name, "x".join(shape.split(", ")[1:]), int(count.replace(",", ""))) for name, shape, count in cells]
 
 
-def _torchsummary_as_shipped(net: nets.Net) -> None:
+def _torchsummary_as_shipped(net: builder.Net) -> None:
     torchsummary.summary(net, (net.replicas, 28, 28), device="cpu")
 
 
-@pytest.mark.parametrize(("summarise", "harmless"), [(nets.summary_table, True), (_torchsummary_as_shipped, False)])
+@pytest.mark.parametrize(("summarise", "harmless"), [(describe.summary_table, True), (_torchsummary_as_shipped, False)])
 def test_only_our_summary_is_without_side_effects(summarise, harmless):
     # torchsummary as shipped moves batch norm's statistics and torch's random state; ours moves neither.
     net = small("batch", replicas=2)
@@ -109,12 +112,12 @@ def test_only_our_summary_is_without_side_effects(summarise, harmless):
 
 
 def test_summary_table_of_a_network_in_float64():
-    assert nets.summary_table(small().double()) == nets.summary_table(small())
+    assert describe.summary_table(small().double()) == describe.summary_table(small())
 
 
 def test_receptive_fields_by_hand():
     # conv conv pool conv conv pool conv average: a 3x3 kernel adds 2 steps, a 2x2 pool adds 1 and doubles the step.
-    rows = nets.receptive_fields(small())
+    rows = describe.receptive_fields(small())
     assert rows.receptive_field.tolist() == [3, 5, 6, 10, 14, 16, 24, 28]
     assert rows.step.tolist() == [1, 1, 2, 2, 2, 4, 4, 8]
     assert rows.kernel.tolist() == [3, 3, 2, 3, 3, 2, 3, 2]
@@ -123,7 +126,7 @@ def test_receptive_fields_by_hand():
 @pytest.mark.parametrize(("network", "pixels"), [("regularisers", 28), ("normalisers", 28)])
 def test_receptive_field_is_what_the_gradient_sees(network, pixels):
     # The last output reads exactly that many input pixels each way: no dropout, no norm, positive weights.
-    net = nets.build(network, "none", dropout=0.0).double()
+    net = build(network, "none", dropout=0.0).double()
     for parameter in net.parameters():
         torch.nn.init.constant_(parameter, 0.1)
     pooling = [layer for layer in net.layers if isinstance(layer, torch.nn.MaxPool2d)]
@@ -132,33 +135,33 @@ def test_receptive_field_is_what_the_gradient_sees(network, pixels):
     x = torch.ones(1, 1, 28, 28, dtype=torch.float64, requires_grad=True)
     net(x).sum().backward()
     seen = x.grad[0, 0] != 0
-    assert seen.any(0).sum() == seen.any(1).sum() == pixels == nets.receptive_fields(net).receptive_field.iloc[-1]
+    assert seen.any(0).sum() == seen.any(1).sum() == pixels == describe.receptive_fields(net).receptive_field.iloc[-1]
 
 
-@pytest.mark.parametrize("network", nets.NETWORKS)
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_output_shape(network, replicas):
-    net = nets.build(network, "layer", replicas).eval()
+    net = build(network, "layer", replicas).eval()
     assert net(torch.zeros(2, replicas, 28, 28)).shape == (2, replicas, 10)
 
 
-@pytest.mark.parametrize("network", nets.NETWORKS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_convolution_before_a_shift_has_the_published_bias(network):
     # The two studies' own networks have no biases; those of the progression have one everywhere.
-    biases = {layer.bias is not None for layer in nets.build(network).layers if _is_conv(layer)}
+    biases = {layer.bias is not None for layer in build(network).layers if _is_conv(layer)}
     assert biases == {network in ("skeleton", "bn_dropout", "gap")}
 
 
 def test_group_ws_standardises_the_convolutions_before_norms():
     # The last has no norm after it that would let its filters' scale be free.
     convolutions = [type(layer) for layer in small("group_ws").layers if _is_conv(layer)]
-    assert convolutions == [StandardisedConv2d] * 4 + [nets.Conv2d]
+    assert convolutions == [StandardisedConv2d] * 4 + [layers.Conv2d]
 
 
 def test_table_says_what_it_leaves_out():
     # torchsummary counts weights and biases only; filter response norm's thresholds are neither.
-    assert "Not in the table: 56 parameters that are neither" in nets.summary_table(small("filter_response"))
-    assert "Not in the table" not in nets.summary_table(small("batch"))
+    assert "Not in the table: 56 parameters that are neither" in describe.summary_table(small("filter_response"))
+    assert "Not in the table" not in describe.summary_table(small("batch"))
 
 
 def test_groups_per_layer():
@@ -175,11 +178,7 @@ def test_dropout_replaces_every_rate():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"network": "lenet"},
-            "unknown network 'lenet'; valid: regularisers, normalisers, skeleton, bn_dropout, gap, speedrun",
-        ),
-        ({"normaliser": "group", "groups": 3}, "group norm: groups=3 does not divide channels=8; valid: 1, 2, 4, 8"),
+        ({"normaliser": "group", "groups": 3}, "group_norm: groups=3 does not divide channels=8; valid: 1, 2, 4, 8"),
         ({"normaliser": "group", "groups": [2, 2]}, "groups=[2, 2] has 2 entries; regularisers has 4 normalisers"),
     ],
 )
@@ -195,11 +194,11 @@ def test_bad_networks(options, message):
 def test_fused_replicas_are_the_plain_networks(normaliser):
     # Entry r of the stacked state is what the plain network initialised from seed r holds, name for name, and loads.
     seeds = [5, 0, 11]
-    fused = nets.initialise(small(normaliser, 3), seeds)
-    stacked = nets.stack_replicas(fused.state_dict(), 3)
+    fused = builder.initialise(small(normaliser, 3), seeds)
+    stacked = replicas_.stack_replicas(fused.state_dict(), 3)
     for r, seed in enumerate(seeds):
         mine = {name: value[r] for name, value in stacked.items()}
-        assert equal(mine, nets.initialise(small(normaliser), [seed]).state_dict())
+        assert equal(mine, builder.initialise(small(normaliser), [seed]).state_dict())
         small(normaliser).load_state_dict(mine, strict=True)
 
 
@@ -214,9 +213,9 @@ def test_stack_and_fuse_are_inverse(normaliser, network, replicas):
             start += value.numel()
         else:
             value.fill_(7)
-    stacked = nets.stack_replicas(state, replicas)
+    stacked = replicas_.stack_replicas(state, replicas)
     assert {len(value) for value in stacked.values()} == {replicas}
-    assert equal(nets.fuse_replicas(stacked), state)
+    assert equal(replicas_.fuse_replicas(stacked), state)
 
 
 @pytest.mark.parametrize("normaliser", NORMALISERS)
@@ -224,12 +223,12 @@ def test_fused_forward_is_the_plain_networks(normaliser):
     # In training mode without dropout, every replica's logits and running statistics are the plain network's.
     seeds = [2, 8]
     options = {"dropout": 0.0}
-    fused = nets.initialise(small(normaliser, 2, **options), seeds).double()
+    fused = builder.initialise(small(normaliser, 2, **options), seeds).double()
     x = torch.rand(4, 2, 28, 28, dtype=torch.float64)
     y = fused(x)
-    stacked = nets.stack_replicas(fused.state_dict(), 2)
+    stacked = replicas_.stack_replicas(fused.state_dict(), 2)
     for r, seed in enumerate(seeds):
-        plain = nets.initialise(small(normaliser, **options), [seed]).double()
+        plain = builder.initialise(small(normaliser, **options), [seed]).double()
         torch.testing.assert_close(y[:, r], plain(x[:, r : r + 1])[:, 0], rtol=1e-11, atol=1e-11)
         mine = {name: value[r] for name, value in stacked.items()}
         torch.testing.assert_close(mine, dict(plain.state_dict()), rtol=1e-11, atol=1e-11)
@@ -247,7 +246,7 @@ def test_every_layer_runs_channels_last(replicas):
 
 def test_replicas_do_not_touch_each_other():
     # A NaN in one replica's images leaves the others' logits and gradients as they were.
-    net = nets.initialise(small("ghost", 3, dropout=0.0), [0, 1, 2])
+    net = builder.initialise(small("ghost", 3, dropout=0.0), [0, 1, 2])
     x = torch.rand(4, 3, 28, 28)
     clean = copy.deepcopy(net)
     expected = clean(x)
@@ -268,7 +267,7 @@ def test_replicas_do_not_touch_each_other():
 def test_initial_weights_follow_the_seed_alone():
     # The same seed gives the same weights in any company, another seed others.
     alone, pair, three = (
-        nets.stack_replicas(nets.initialise(small(replicas=len(seeds)), seeds).state_dict(), len(seeds))
+        replicas_.stack_replicas(builder.initialise(small(replicas=len(seeds)), seeds).state_dict(), len(seeds))
         for seeds in ([4], [4, 1], [0, 1, 4])
     )
     for name in ("layers.0.weight", "layers.4.weight"):
@@ -280,14 +279,14 @@ def test_initial_weights_follow_the_seed_alone():
 
 def test_initialise_leaves_the_global_random_state_alone():
     net, before = small(), torch.get_rng_state()
-    nets.initialise(net, [0])
+    builder.initialise(net, [0])
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("replicas", [1, 4])
 def test_initial_weights_follow_torch_s_law(replicas):
     # Weights and biases are uniform between -1/sqrt(fan_in) and 1/sqrt(fan_in), where fan_in is the plain network's.
-    net = nets.initialise(nets.build("skeleton", replicas=replicas), range(replicas))
+    net = builder.initialise(build("skeleton", replicas=replicas), range(replicas))
     for layer in filter(_is_conv, net.layers):
         fan_in = layer.in_channels // replicas * layer.kernel_size[0] ** 2
         for values in (layer.weight, layer.bias):
@@ -301,8 +300,8 @@ def test_initial_weights_follow_torch_s_law(replicas):
 
 def test_initial_bounds_are_torch_s_own():
     # The bound that torch's reset_parameters uses is the same: both fill the same interval.
-    ours = nets.initialise(nets.build("skeleton"), [0])
-    theirs = nets.build("skeleton")
+    ours = builder.initialise(build("skeleton"), [0])
+    theirs = build("skeleton")
     for mine, default in zip(filter(_is_conv, ours.layers), filter(_is_conv, theirs.layers), strict=True):
         if mine.weight.numel() > 4000:
             torch.testing.assert_close(mine.weight.abs().max(), default.weight.abs().max(), rtol=0.01, atol=0)
@@ -313,19 +312,19 @@ def test_initial_bounds_are_torch_s_own():
 
 def test_attach_dropout_reaches_every_layer():
     net, source = small(), streams.BitStream([streams.generator(0, "dropout")])
-    nets.attach_dropout(net, source)
+    builder.attach_dropout(net, source)
     assert all(layer.source is source for layer in dropout_layers(net))
-    nets.attach_dropout(net, None)
+    builder.attach_dropout(net, None)
     assert all(layer.source is None for layer in dropout_layers(net))
 
 
 @pytest.mark.parametrize("normaliser", ["batch", "group_ws"])
-@pytest.mark.parametrize("network", nets.NETWORKS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_every_dropout_is_paid_for_by_the_next_convolution(network, normaliser):
     # Between a dropout and the convolution that carries its factor stand only layers that pass a factor on.
     owed = 1.0
-    for layer in nets.build(network, normaliser, dropout=0.25).layers:
-        if isinstance(layer, nets.Dropout):
+    for layer in build(network, normaliser, dropout=0.25).layers:
+        if isinstance(layer, layers.Dropout):
             owed *= 1 / (1 - 0.25)
         elif _is_conv(layer):
             assert layer.gain == pytest.approx(owed)
@@ -337,7 +336,7 @@ def test_every_dropout_is_paid_for_by_the_next_convolution(network, normaliser):
 
 def test_training_computes_what_torch_s_layers_compute():
     # The same masks, weights and images through torch's own convolutions and scaled dropout: logits and gradients.
-    net = nets.initialise(small(), [3]).double().train()
+    net = builder.initialise(small(), [3]).double().train()
     x = torch.randn(4, 1, 28, 28, dtype=torch.float64)
     torch.manual_seed(1)
     net(x).square().sum().backward()
@@ -347,7 +346,7 @@ def test_training_computes_what_torch_s_layers_compute():
         if _is_conv(layer):
             weights.append(layer.weight.detach().requires_grad_())
             y = torch.nn.functional.conv2d(y, weights[-1])
-        elif isinstance(layer, nets.Dropout):
+        elif isinstance(layer, layers.Dropout):
             y = layer(y) / (1 - round(layer.p * 65536) / 65536)
         else:
             y = layer(y)
@@ -358,13 +357,12 @@ def test_training_computes_what_torch_s_layers_compute():
 
 
 @pytest.mark.parametrize(
-    ("layers", "words"),
+    ("network", "words"),
     [
         (lambda net: net.conv(4).dropout(0.1).norm().conv(10), "a normaliser after dropout, before a convolution"),
         (lambda net: net.conv(10).dropout(0.1).avg_pool(26), "dropout after the last convolution"),
     ],
 )
-def test_dropout_that_nothing_pays_for_is_refused(layers, words, monkeypatch):
-    monkeypatch.setitem(nets.NETWORKS, "own", layers)
+def test_dropout_that_nothing_pays_for_is_refused(network, words):
     with pytest.raises(ValueError, match=words):
-        nets.build("own", "batch")
+        builder.build(network, "batch")

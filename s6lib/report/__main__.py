@@ -1,0 +1,50 @@
+"""`python -m s6lib.report [--check | figures | speedrun FOLDER]`: see the package's docstring."""
+
+import sys
+from pathlib import Path
+
+from s6lib import paths, records
+from s6lib.report import __doc__ as usage
+from s6lib.report import markers, pictures
+from s6lib.report.values import Evidence
+
+
+def main(words: list[str]) -> int:
+    e = Evidence()
+    if words == ["--check"]:
+        return check(e)
+    if words == ["figures"]:
+        print(*[f"drawn: {paths.relative_to_home(path)}" for path in pictures.draw(e)], sep="\n")
+        return 0
+    if len(words) == 2 and words[0] == "speedrun":
+        return speedrun(e, Path(words[1]))
+    if words:
+        print(usage, file=sys.stderr)
+        return 2
+    changed = [path for path in markers.files() if markers.rewrite(path, e.value)]
+    print(*[f"written: {paths.relative_to_home(path)}" for path in changed] or ["nothing to change"], sep="\n")
+    return 0
+
+
+def check(e: Evidence) -> int:
+    found = [line for path in markers.files() for line in markers.differences(path, e.value)] + pictures.outdated(e)
+    print(*found or ["every quoted number is what the committed files give"], sep="\n")
+    if found:
+        print("`make docs` writes the texts anew", file=sys.stderr)
+    return int(bool(found))
+
+
+def speedrun(e: Evidence, folder: Path) -> int:
+    """Needs every rung once; exit code 2 where one is missing."""
+    found = {record.name: record for record in records.find(folder)[0] if record.trial.study == "speedrun"}
+    rungs = [one["trial"]["name"] for one in e.measured("speedrun")]
+    if missing := [name for name in rungs if name not in found]:
+        print(f"error: {folder} holds no record of {', '.join(missing)}", file=sys.stderr)
+        return 2
+    print(f"written: {paths.relative_to_home(pictures.write_ladder(e, [found[name] for name in rungs]))}")
+    pictures.draw(e)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

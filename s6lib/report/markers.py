@@ -1,0 +1,55 @@
+"""Text between markers, which code writes.
+
+In `<!--= mean regularisers/gbn -->99.47<!--/-->` the first comment names a function of `values` and its arguments.
+HTML comments show neither on GitHub nor on PyPI nor in a notebook. A table stands on lines of its own; in a notebook,
+which is JSON, there is room for one line only.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from s6lib import paths
+
+MARKED = re.compile(r"(<!--= ([^>]+?) -->)(.*?)(<!--/-->)", re.DOTALL)
+# Executed copies of the notebooks hold their text as well.
+PLACES = ("*.md", "docs/*.md", "results/README.md", "notebooks/**/*.ipynb", "*/reference/*.ipynb")
+Value = Callable[[str], str]
+
+
+def files(root: Path | None = None) -> list[Path]:
+    """Every file that may hold markers."""
+    root = root or paths.home()
+    return [path for pattern in PLACES for path in sorted(root.glob(pattern))]
+
+
+def marked(path: Path) -> Iterator[tuple[str, str]]:
+    """Each expression of a file and the text that stands there."""
+    return ((found[2], found[3]) for found in MARKED.finditer(path.read_text(encoding="utf-8")))
+
+
+def differences(path: Path, value: Value) -> list[str]:
+    """A line for each marked text of a file that is not what `value` of its expression gives."""
+    pairs = [(name, text, _framed(value(name))) for name, text in marked(path)]
+    return [f"{path.name}: <!--= {name} -->: {_first(a, b)}" for name, a, b in pairs if a != b]
+
+
+def rewrite(path: Path, value: Value) -> bool:
+    """Fills every marked text of a file; True where something changed."""
+    source = path.read_text(encoding="utf-8")
+    filled = MARKED.sub(lambda found: found[1] + _framed(value(found[2])) + found[4], source)
+    if filled != source:
+        path.write_text(filled, encoding="utf-8")
+    return filled != source
+
+
+def _framed(value: str) -> str:
+    return f"\n\n{value}\n\n" if "\n" in value else value
+
+
+def _first(found: str, expected: str) -> str:
+    """The first line that differs."""
+    a, b = found.strip("\n").split("\n"), expected.strip("\n").split("\n")
+    a, b = a + [""] * (len(b) - len(a)), b + [""] * (len(a) - len(b))
+    x, y = next((x, y) for x, y in zip([*a, found], [*b, expected], strict=True) if x != y)
+    return f"found {x!r}, the committed files give {y!r}"

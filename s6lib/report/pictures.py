@@ -1,0 +1,89 @@
+"""The committed figures, drawn from committed records. Each carries a checksum of what it shows, so that one can see
+without drawing it again whether it still does."""
+
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+
+from s6lib.evidence import measures, statistics
+from s6lib.records import Record
+from s6lib.report.values import Evidence
+from s6lib.trial import make_trial
+
+KEY = "Description"  # the text field of a PNG that holds the checksum
+REGULARISERS = ("bn", "bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2", "bn_batch64", "gbn_batch128")
+NORMALISERS = ("bn_l1", "ln_l1", "gn_l1")
+
+
+def pictures(e: Evidence) -> dict[Path, list]:
+    """Each figure and the records it is drawn from."""
+    return {
+        e.results / "reference" / "regularisers.png": [e.records[f"regularisers/{arm}"] for arm in REGULARISERS],
+        e.results / "reference" / "normalisers.png": [e.records[f"normalisers/{arm}"] for arm in NORMALISERS],
+        e.results / "bench" / "speedrun.png": [_rung(one) for one in e.measured("speedrun")],
+    }
+
+
+def draw(e: Evidence) -> list[Path]:
+    """Writes the figures anew."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from s6lib import plots
+
+    plots.style()
+    for path, shown in pictures(e).items():
+        figure = plots.time_and_accuracy(shown) if path.stem == "speedrun" else plots.dots(shown).get_figure(root=True)
+        assert figure is not None
+        figure.savefig(path, metadata={KEY: checksum(shown)})
+    return list(pictures(e))
+
+
+def outdated(e: Evidence) -> list[str]:
+    """A line for each figure that shows other numbers than the committed records hold."""
+    old = [path.name for path, shown in pictures(e).items() if checksum(shown).encode() not in path.read_bytes()]
+    return [f"{name}: shows other numbers than the records hold; `make figures` draws it anew" for name in old]
+
+
+def checksum(shown: list) -> str:
+    """Of the numbers in a figure: names, last epochs, seconds per seed where they are drawn."""
+    numbers = [[one.name, *measures.last(one, "test_accuracy").round(6).tolist()] for one in shown]
+    return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16]
+
+
+# --- the speedrun's ladder -------------------------------------------------------------------------
+
+
+def write_ladder(e: Evidence, rungs: list[Record]) -> Path:
+    """results/bench/speedrun.json: the last epoch of every seed of the speedrun's records, without their weights."""
+    path = e.results / "bench" / "speedrun.json"
+    path.write_text(json.dumps([_summary(record) for record in rungs], indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _summary(record: Record) -> dict[str, Any]:
+    values = measures.test_accuracy(record)
+    found = statistics.mean_interval(values)
+    about = {"trial": record.trial.settings(), "dataset": record.dataset, "seeds": list(record.seeds)}
+    numbers = {key: round(getattr(found, key), 4) for key in ("mean", "sd", "low", "high")}
+    seconds = {"seconds_per_seed": round(record.seconds_per_seed, 2), "provenance": record.provenance}
+    return {**about, "diverged": record.diverged, "test_accuracy": values.tolist(), **numbers, **seconds}
+
+
+def _rung(one: dict[str, Any]) -> SimpleNamespace:
+    """What figures read of a record, from a rung of the ladder."""
+    trial = make_trial("speedrun", one["trial"]["name"])
+    table = {"seed": one["seeds"], "epoch": trial.epochs, "test_accuracy": one["test_accuracy"]}
+    history = pd.DataFrame(table)
+    return SimpleNamespace(
+        **{key: one[key] for key in ("dataset", "seeds", "diverged", "seconds_per_seed", "provenance")},
+        name=trial.name,
+        trial=trial,
+        history=history,
+        last=lambda: history,
+        non_diverged=list(range(len(one["seeds"]))),
+    )

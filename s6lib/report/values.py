@@ -1,0 +1,278 @@
+"""The values that texts quote, each a function of the committed files; markers name functions of this module.
+
+Accuracies are in percent, differences in percentage points, intervals at 95 %. Arms are named `study/arm`.
+"""
+
+import inspect
+import json
+import math
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats as scipy_stats
+
+from s6lib import paths, records
+from s6lib.evidence import measures, statistics, verdicts
+from s6lib.records import Record
+from s6lib.report import architecture
+from s6lib.studies import STUDIES, base
+
+
+class Evidence:
+    """The committed files below `results`: records by "study/arm", and what was measured."""
+
+    def __init__(self, results: Path | None = None):
+        self.results = results or paths.home() / "results"
+
+    @cached_property
+    def records(self) -> dict[str, Record]:
+        found, left_out = records.find(self.results / "reference")
+        if left_out:
+            raise ValueError("\n".join(left_out))
+        return {f"{record.trial.study}/{record.name}": record for record in found}
+
+    def study(self, study: str) -> list[Record]:
+        """The records of a study in the order of its arms."""
+        return [self.records[f"{study}/{arm}"] for arm in STUDIES[study].arms if f"{study}/{arm}" in self.records]
+
+    def measured(self, name: str) -> Any:
+        return json.loads((self.results / "bench" / f"{name}.json").read_text(encoding="utf-8"))
+
+    def value(self, expression: str) -> str:
+        """The text for `name argument ...`. Raises ValueError naming what is unknown and what is valid."""
+        name, *arguments = expression.split()
+        if name not in VALUES:
+            raise ValueError(f"<!--= {expression} -->: no value {name!r}; valid: {', '.join(sorted(VALUES))}")
+        try:
+            return VALUES[name](self, *arguments)
+        except (KeyError, TypeError, FileNotFoundError) as error:
+            raise ValueError(f"<!--= {expression} -->: {type(error).__name__} {error}") from error
+
+    def last(self, arm: str, measure: str = "test_accuracy") -> np.ndarray:
+        return measures.MEASURES[measure][0](self.records[arm])
+
+    def pair(self, a: str, b: str, measure: str = "test_accuracy") -> tuple[np.ndarray, np.ndarray]:
+        """The values of two arms of one study: "study/arm", "arm"."""
+        return self.last(a, measure), self.last(f"{a.split('/')[0]}/{b}", measure)
+
+
+# --- numbers ---------------------------------------------------------------------------------------
+
+
+def mean(e: Evidence, arm: str, measure: str = "test_accuracy", digits: str = "2") -> str:
+    return _n(statistics.mean_interval(e.last(arm, measure)).mean, digits)
+
+
+def difference(e: Evidence, a: str, b: str, measure: str = "test_accuracy", digits: str = "2") -> str:
+    """Mean of `a` minus mean of `b`, an arm of the same study, with Welch's interval."""
+    found = statistics.difference(*e.pair(a, b, measure))
+    return f"{_n(found.mean, digits)} points ({_span(found.low, found.high, digits)})"
+
+
+def equivalence(e: Evidence, a: str, b: str) -> str:
+    """p of two one-sided tests within the margin."""
+    return f"p = {statistics.equivalence(*e.pair(a, b)):.2f}"
+
+
+def sd(e: Evidence, arm: str) -> str:
+    return _n(statistics.mean_interval(e.last(arm)).sd, "3")
+
+
+def sd_of_images(e: Evidence, arm: str) -> str:
+    """The sd over seeds if each missed image i with its own probability p_i independently: sqrt(sum p (1 - p)) / n."""
+    right = measures.correct(e.records[arm])  # [R, n]
+    variance = right.var(axis=0, ddof=1).sum() / right.shape[1] ** 2
+    return _n(100 * math.sqrt(variance), "3")
+
+
+def seeds(e: Evidence, measure: str, *arms: str) -> str:
+    """The lowest and highest value of any seed of the arms."""
+    values = np.concatenate([e.last(arm, measure) for arm in arms])
+    return _span(values.min(), values.max())
+
+
+def seeds_needed(e: Evidence, study: str, points: str) -> str:
+    """Seeds an arm at which an uncorrected two-sided test sees a difference with 80 % power, at the pooled sd."""
+    variance = np.mean([measures.test_accuracy(record).var(ddof=1) for record in e.study(study)])
+    z = scipy_stats.norm.ppf(0.975) + scipy_stats.norm.ppf(0.8)
+    return str(math.ceil(2 * variance * (z / float(points)) ** 2))
+
+
+def published(e: Evidence, arm: str, column: str) -> str:
+    """A published number: best or last."""
+    return _n(base.published(*arm.split("/"))[column].iloc[0])
+
+
+def replicated(e: Evidence, *studies: str) -> str:
+    """How many published last epochs lie where one more seed of ours would."""
+    inside = [_inside(record) for study in studies for record in e.study(study) if _published_last(record)]
+    return f"{sum(inside)} of {len(inside)}"
+
+
+def verdict(e: Evidence, word: str) -> str:
+    """How many claims have a verdict, of those whose arms were run."""
+    found = [v for v in verdicts.verdicts(e.records.values()).verdict if not v.startswith("missing")]
+    return str(len(found) if word == "all" else sum(v == word for v in found))
+
+
+def number(e: Evidence, file: str, path: str, form: str) -> str:
+    """A number of results/bench/<file>.json; of a list, its length."""
+    value = e.measured(file)
+    for key in path.split("/"):
+        value = value[int(key) if isinstance(value, list) else key]
+    return f"{len(value) if isinstance(value, list) else value:{form}}"
+
+
+def rung(e: Evidence, name: str, what: str) -> str:
+    """Of a rung of the speedrun's ladder: accuracy, seconds, seeds, or p that its mean is above 99.4."""
+    one = next(one for one in e.measured("speedrun") if one["trial"]["name"] == name)
+    found = statistics.mean_interval(one["test_accuracy"])
+    texts = {
+        "accuracy": f"{found.mean:.3f} % (sd {found.sd:.3f}, interval {_span(found.low, found.high, '3')})",
+        "seconds": f"{one['seconds_per_seed']:.3g}",
+        "seeds": str(found.n),
+        "p": f"{scipy_stats.ttest_1samp(one['test_accuracy'], 99.4, alternative='greater').pvalue:.3f}",
+    }
+    return texts[what]
+
+
+def speed(e: Evidence, network: str, a: str, b: str) -> str:
+    """How many times as fast `a` is as `b`, each `precision:R` in one process at batch 128, or `loop`."""
+    return f"{_speed(e, network, a) / _speed(e, network, b):.1f}"
+
+
+# --- tables ----------------------------------------------------------------------------------------
+
+
+def arms(e: Evidence, study: str) -> str:
+    """Last-epoch test accuracy of a study's arms beside what was published."""
+    head = ["arm", "what it is", "seeds", "mean, %", "sd", "95 % interval of the mean", "95 % of single seeds"]
+    return _table([*head, "published, last epoch, 1 seed"], [_arm(record) for record in e.study(study)])
+
+
+def late_epochs(e: Evidence) -> str:
+    """The mean of the last five epochs beside the published logs."""
+    rows = []
+    for record in e.records.values():
+        log = measures.published_for(record, "per_epoch").set_index("epoch")
+        epochs = range(record.trial.epochs - 4, record.trial.epochs + 1)
+        if set(epochs) <= set(log.index):
+            rows += [_late(record, log.loc[list(epochs)], column) for column in ("test_accuracy", "train_accuracy")]
+    return _table(["arm", "accuracy", "published", "ours, mean", "95 % of single seeds", "inside"], rows)
+
+
+def claims(e: Evidence) -> str:
+    """Every claim with its verdict."""
+    found = verdicts.verdicts(e.records.values())
+    rows = [(f"{r.study} {r.claim}", r.sentence, r.verdict, r.parts, _bars(r.evidence)) for r in found.itertuples()]
+    return _table(["claim", "", "verdict", "parts as claimed", "weakest part, positive as claimed"], rows)
+
+
+def ladder(e: Evidence) -> str:
+    """The rungs of the speedrun."""
+    texts = STUDIES["speedrun"].arms
+    rows = []
+    for one in e.measured("speedrun"):
+        name = one["trial"]["name"]
+        rows.append((f"`{name}`", texts[name].label, *(rung(e, name, w) for w in ("seeds", "accuracy", "seconds"))))
+    return _table(["rung", "what it is", "seeds", "last epoch, mean", "s per seed"], rows)
+
+
+def candidates(e: Evidence) -> str:
+    """What was tried on held-out images before the speedrun's recipe was chosen."""
+    rows = [tuple(one.values()) for one in e.measured("speedrun_candidates")["candidates"]]
+    head = ["candidate", "epochs", "peak rate", "labels smoothed", "held-out %, mean (sd)", "s per seed, one core"]
+    return _table(head, [(a, b, c, d, f"{m:.2f} ({s:.2f})", t) for a, b, c, d, m, s, t in rows])
+
+
+def throughput(e: Evidence) -> str:
+    """Replica-images per second at batch 128, and the ratio to the DataLoader loop."""
+    columns = ["float32:1", "float32:8", "bfloat16:8", "float32:8:cores", "bfloat16:8:cores"]
+    head = ["network", "DataLoader loop", "float32, R = 1", "float32, R = 8", "bfloat16, R = 8"]
+    head += [f"{precision}, R = 8, a process per core" for precision in ("float32", "bfloat16")]
+    rows = []
+    for network in dict.fromkeys(row["network"] for row in e.measured("cpu")["rows"]):
+        loop = _speed(e, network, "loop")
+        cells = [_speed(e, network, column) for column in columns]
+        rows.append((f"`{network}`", f"{loop:,.0f}", *(f"{cell:,.0f} ({cell / loop:.1f}x)" for cell in cells)))
+    return _table(head, rows)
+
+
+def ablations(e: Evidence, network: str) -> str:
+    """How many times as long a step takes without one optimisation."""
+    medians = e.measured(f"ablations_{network}")["medians"]
+    whole = ("as it is", "bfloat16")
+    rows = [(name, f"{medians[_base_of(name)] / value:.2f}") for name, value in medians.items() if name not in whole]
+    return _table(["changed", "a step takes, times as long"], rows)
+
+
+def floors(e: Evidence) -> str:
+    return architecture.floors()
+
+
+# --- pieces ----------------------------------------------------------------------------------------
+
+
+def _n(value: float, digits: str = "2") -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def _span(low: float, high: float, digits: str = "2") -> str:
+    return f"{_n(low, digits)} to {_n(high, digits)}"
+
+
+def _bars(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _table(head: list[str], rows: Iterable[Iterable[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _published_last(record: Record) -> str:
+    """With a dagger where it was read off a plot; "" where nothing was published."""
+    rows = measures.published_for(record).dropna(subset="last")
+    return f"{_n(row.last)}{'†' * ('plot' in str(row.note))}" if (row := next(rows.itertuples(), None)) else ""
+
+
+def _inside(record: Record) -> bool:
+    span = statistics.prediction_interval(measures.test_accuracy(record))
+    return bool(span.low <= measures.published_for(record)["last"].iloc[0] <= span.high)
+
+
+def _arm(record: Record) -> tuple:
+    values = measures.test_accuracy(record)
+    ours, one_more = statistics.mean_interval(values), statistics.prediction_interval(values)
+    label = STUDIES[record.trial.study].arms[record.name].label
+    spans = (_span(ours.low, ours.high), _span(one_more.low, min(one_more.high, 100)))
+    return f"`{record.name}`", label, ours.n, _n(ours.mean), _n(ours.sd), *spans, _published_last(record)
+
+
+def _late(record: Record, log: Any, column: str) -> tuple:
+    ours = statistics.prediction_interval(measures.by_epoch(record, column)[:, -5:].mean(1))
+    theirs = log[f"{column}_pct"].mean()
+    kind = "test" if column == "test_accuracy" else "running training"
+    inside = "yes" if ours.low <= theirs <= ours.high else "**no**"
+    arm = f"`{record.trial.study}/{record.name}`"
+    return arm, kind, _n(theirs), _n(ours.mean), _span(ours.low, min(ours.high, 100)), inside
+
+
+def _speed(e: Evidence, network: str, what: str) -> float:
+    rows = [row for row in e.measured("cpu")["rows"] if row["network"] == network and row["batch_size"] == 128]
+    if what == "loop":
+        return max(row["replica_images_per_second"] for row in rows if row["mode"].startswith("dataloader"))
+    precision, replicas, *cores = what.split(":")
+    wanted = (f"fused {precision}" + ", process per core" * bool(cores), int(replicas))
+    return next(row["replica_images_per_second"] for row in rows if (row["mode"], row["replicas"]) == wanted)
+
+
+def _base_of(name: str) -> str:
+    return "bfloat16" if name.startswith("bfloat16,") else "as it is"
+
+
+# Every public function above, by name.
+VALUES = {name: f for name, f in vars().copy().items() if inspect.isfunction(f) and not name.startswith("_")}
