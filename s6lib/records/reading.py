@@ -51,15 +51,17 @@ def find(root: str | Path) -> tuple[list[Record], list[str]]:
     Where a run noted what it asked for, parts of the same trial with other settings are left out.
     """
     parts, left_out = _heads(Path(root))
-    asked, groups, other = _asked(Path(root)), {}, {}
+    asked = _asked(Path(root))
+    groups: dict[tuple[Path, str], list[Part]] = {}
+    other: dict[Path, list[Path]] = {}
     for path, head in parts:
         keys = asked.get(f"{head['trial']['study']}/{head['trial']['name']}")
         if keys and path.name.split(".")[1] not in keys:
             other.setdefault(path.parent, []).append(path)
             continue
         groups.setdefault((path.parent, _identity(head)), []).append((path, head))
-    for folder, paths_ in other.items():
-        left_out += _count(folder, len(paths_), "of other settings than the last run asked for")
+    for folder, unasked in other.items():
+        left_out += _count(folder, len(unasked), "of other settings than the last run asked for")
     found = []
     for (folder, _), group in groups.items():
         chosen, stale = _newest_code(group)
@@ -139,7 +141,8 @@ def _together(
     folder: Path, parts: list[Part], left_out: list[str], seeds: Sequence[int] | None = None
 ) -> Record | None:
     """One record of parts that belong together; a seed counts from the part finished first. Adds to `left_out`."""
-    pieces, taken = [], set()
+    pieces: list[tuple[Record, list[int]]] = []
+    taken: set[int] = set()
     for path, head in sorted(parts, key=_finished):
         asked = [seed for seed in head["seeds"] if seeds is None or seed in seeds]
         new = [seed for seed in asked if seed not in taken]

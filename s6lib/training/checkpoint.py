@@ -1,7 +1,7 @@
 """A checkpoint per epoch, so that a training stopped at any moment goes on where it was.
 
-Checkpoints lie below the results folder, in .work/<study>/<trial>/checkpoints, or where the batch says: `S6_CHECKPOINTS`
-is their folder, `S6_HEARTBEAT` a file that is rewritten after every epoch for whoever watches, and `S6_QUIET` turns
+Checkpoints lie in .work/<study>/<trial>/checkpoints of the results folder, or where the batch says: `S6_CHECKPOINTS` is
+their folder, `S6_HEARTBEAT` a file that is rewritten after every epoch for whoever watches, and `S6_QUIET` turns
 progress bars off. A checkpoint is its own SHA-256, a new line, and a safetensors file; nothing is unpickled.
 """
 

@@ -54,7 +54,7 @@ def train_together(
     whole = [record for record in found if record and len(record.seeds) == len(seeds)]
     if len(whole) < len(trials):
         folder = paths.interactive_results() / trials[0].study
-        raise RecordError(f"{folder}: what was just trained cannot be read back; see what records.find leaves out there")
+        raise RecordError(f"{folder}: what was just trained cannot be read back; records.find says why")
     return whole
 
 
