@@ -1,6 +1,6 @@
 # The targets and variables below explain themselves: `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run-all run summary status plan prune check test test-all test-faults nbval references docs figures lock lab bench lint clean
+.PHONY: help run-all run summary status plan prune check test test-all test-faults nbval references docs figures publish-url lock lab bench lint clean
 SHELL := /bin/bash
 
 PYTHON    ?= python3
@@ -17,7 +17,7 @@ STALE     ?= keep##      rerun: run again what older code made
 SCHEDULER ?=##           Dask: tcp://host:port, tls://host:port, local:N, slurm
 
 # A misspelt variable is an error, not a run with other settings.
-KNOWN   := PYTHON PROFILE STUDY TRIAL DATASET SEEDS EPOCHS PRECISION JOBS RESULTS STALE SCHEDULER NOTEBOOKS YES
+KNOWN   := PYTHON PROFILE STUDY TRIAL DATASET SEEDS EPOCHS PRECISION JOBS RESULTS STALE SCHEDULER URL NOTEBOOKS YES
 UNKNOWN := $(strip $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))))
 ifneq ($(UNKNOWN),)
 $(error unknown variable $(UNKNOWN); valid: $(wordlist 1,12,$(KNOWN)))
@@ -103,6 +103,9 @@ lint: $(READY) ## ruff on code and notebooks
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 
+publish-url: $(READY) ## write the repository's address everywhere: make publish-url URL=https://github.com/...
+	@$(VENV)/python -m s6lib.report url "$(URL)"
+
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(VENV)/jupyter lab notebooks
 
@@ -115,8 +118,8 @@ clean: ## remove the quick run and caches, unless someone works there; full runs
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "$(PYTHON) is too old or missing: Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || \
+	  { echo "$(PYTHON) is too old or missing: Python 3.11.5 or newer is needed; make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(VENV)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check -e . --no-deps

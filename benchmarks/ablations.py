@@ -17,23 +17,23 @@ import bench
 
 def given_back() -> None:
     """glibc gives freed memory back to the kernel, as it does by default."""
-    from s6lib import training
+    from s6lib.training import precision
 
-    training.keep_freed_memory = lambda: None
+    precision.keep_freed_memory = lambda: None
 
 
 def default_layout() -> None:
     """Channels outermost in memory, torch's default."""
-    from s6lib import nets
+    from s6lib.models import builder
 
-    nets.channels_last = lambda x: x.contiguous()
+    builder.channels_last = lambda x: x.contiguous()
 
 
 def torch_dropout() -> None:
     """torch's own dropout, whose masks replicas share a stream for."""
     import torch.nn.functional as F
 
-    from s6lib import layers
+    from s6lib.models import layers
 
     without_gain()
     layers.Dropout.forward = lambda self, x: F.dropout(x, self.p, self.training)
@@ -42,7 +42,7 @@ def torch_dropout() -> None:
 
 def without_gain() -> None:
     """Convolutions leave dropout's factor alone."""
-    from s6lib import layers
+    from s6lib.models import layers
 
     init = layers.Conv2d.__init__
     layers.Conv2d.__init__ = lambda self, *shape, gain=1.0, **options: init(self, *shape, **options)
@@ -50,7 +50,7 @@ def without_gain() -> None:
 
 def scaled_activations() -> None:
     """Dropout multiplies the activations by its factor, and not the next weights."""
-    from s6lib import layers
+    from s6lib.models import layers
 
     without_gain()
     forward = layers.Dropout.forward
@@ -59,7 +59,7 @@ def scaled_activations() -> None:
 
 def one_by_one() -> None:
     """The first convolution takes every replica's image by itself."""
-    from s6lib import layers
+    from s6lib.models import layers
 
     layers.block_diagonal = lambda weight, groups: (weight, groups)
 
@@ -99,7 +99,7 @@ def unfolded() -> None:
     """Convolution as copies of every window and one batched matrix product over replicas."""
     import torch.nn.functional as F
 
-    from s6lib import layers
+    from s6lib.models import layers
 
     def convolution(self, x, weight, bias):
         h, w = x.shape[2:]
@@ -117,17 +117,17 @@ def compiled() -> None:
     """torch.compile of the layers; dropout's streams break its graph."""
     import torch
 
-    from s6lib import layers, nets
+    from s6lib.models import builder, layers
 
     torch._dynamo.config.suppress_errors = True
     layers.Dropout._keep = torch.compiler.disable(layers.Dropout._keep)
-    init = nets.Net.__init__
+    init = builder.Net.__init__
 
     def compiling(self, layers, replicas):
         init(self, layers, replicas)
         self.layers.forward = torch.compile(self.layers.forward, dynamic=False)
 
-    nets.Net.__init__ = compiling
+    builder.Net.__init__ = compiling
 
 
 VARIANTS = {
@@ -177,7 +177,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(json.loads(options.one))))
         return
-    from s6lib import records
+    from s6lib.provenance import provenance
 
     dataset = options.dataset or bench.default_dataset()
     if options.tiny:
@@ -191,7 +191,8 @@ def main() -> None:
     for mode, value in middle.items():
         print(f"{mode:<44}{value:>9,.0f} replica-images/s{value / middle[options.variants[0]]:>7.2f}")
     result = {"network": options.network, "replicas": options.replicas, "medians": middle, "all": speeds}
-    result |= {"dataset": dataset, "date": time.strftime("%Y-%m-%d"), "provenance": records.provenance()}
+    result |= {"dataset": dataset, "date": time.strftime("%Y-%m-%d")}
+    result["provenance"] = provenance("batch", options.network)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"ablations_{options.network}.json").write_text(json.dumps(result, indent=1) + "\n")
 

@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -52,8 +53,9 @@ def peak_memory() -> float:
 def make_trial(job: dict):
     from s6lib import trial
 
-    protocol = {"gap": "progression"}.get(job["network"], job["network"])
-    return trial.make_trial(protocol, "bench", l1=0.0, batch_size=job["batch"], epochs=1, rotate_after_normalise=False)
+    study = {"gap": "progression"}.get(job["network"], job["network"])
+    alike = {"l1": 0.0, "rotate_after_normalise": False, "epochs": 1}
+    return trial.make_trial(study, "bench", like="", batch_size=job["batch"], **alike)
 
 
 def dataloader_loop(job: dict) -> dict:
@@ -63,17 +65,19 @@ def dataloader_loop(job: dict) -> dict:
     from torchvision import datasets, transforms
     from tqdm import tqdm
 
-    from s6lib import data, nets, penalties, training
+    from s6lib import data, paths
+    from s6lib.models import builder
+    from s6lib.training import optim, precision
 
     turn = transforms.RandomRotation((-7.0, 7.0), fill=(0,))
     steps = [turn, transforms.ToTensor(), transforms.Normalize((data.MNIST_MEAN,), (data.MNIST_STD,))]
     if job["dataset"] == "mnist":
-        images = datasets.MNIST(data.data_dir(), train=True, transform=transforms.Compose(steps))
+        images = datasets.MNIST(paths.data_dir(), train=True, transform=transforms.Compose(steps))
     else:
         images = PilDigits(transforms.Compose(steps))
-    device, trial = training.default_device(), make_trial(job)
-    net = plain(nets.initialise(trial.build(), [0])).to(device).train()
-    optimiser = penalties.make_optimiser(trial, net)[1]
+    device, trial = precision.default_device(), make_trial(job)
+    net = plain(builder.initialise(trial.build(), [0])).to(device).train()
+    optimiser = optim.make_optimiser(trial, net)[1]
     loader = torch.utils.data.DataLoader(images, job["batch"], shuffle=True, num_workers=job["workers"])
     batches, bar = endless(loader), tqdm(total=job["steps"], file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     for step in range(job["warm_up"] + job["steps"]):
@@ -96,18 +100,18 @@ def plain(net):
     """One replica's network as the studies wrote it: torch's own layers and memory layout."""
     from torch import nn
 
-    from s6lib import nets
+    from s6lib.models import layers
 
-    def convolution(layer: nets.Conv2d) -> nn.Conv2d:
+    def convolution(layer: layers.Conv2d) -> nn.Conv2d:
         shape = (layer.in_channels, layer.out_channels, layer.kernel_size)
         own = nn.Conv2d(*shape, padding=layer.padding, bias=layer.bias is not None)
         own.load_state_dict(layer.state_dict())
         return own
 
     own = {
-        nets.Conv2d: convolution,
-        nets.Dropout: lambda layer: nn.Dropout(layer.p),
-        nets.Dropout2d: lambda layer: nn.Dropout2d(layer.p),
+        layers.Conv2d: convolution,
+        layers.Dropout: lambda layer: nn.Dropout(layer.p),
+        layers.Dropout2d: lambda layer: nn.Dropout2d(layer.p),
         nn.ReLU: lambda _: nn.ReLU(),
     }
     return nn.Sequential(*[own.get(type(layer), lambda layer: layer)(layer) for layer in net.layers])
@@ -139,13 +143,15 @@ def endless(loader):
 
 def fused_loop(job: dict) -> dict:
     """Replica-images per second of R fused replicas, then the same steps once more with their parts timed."""
-    from s6lib import data, training
+    from s6lib import data
+    from s6lib.training import precision
+    from s6lib.training.trainer import Trainer
 
-    training.keep_freed_memory()
-    trial, device = make_trial(job), training.default_device()
+    precision.keep_freed_memory()
+    trial, device = make_trial(job), precision.default_device()
     dataset = data.load(job["dataset"]).to(device)
-    precision = training.resolve_precision(job["precision"], device)
-    trainer = training.Trainer([trial], dataset, list(range(job["replicas"])), precision)
+    resolved = precision.resolve_precision(job["precision"], device)
+    trainer = Trainer([trial], dataset, list(range(job["replicas"])), resolved)
     trainer.net.train()
     order, angles = trainer._draw_epoch()
     size, count = job["batch"], job["warm_up"] + job["steps"]
@@ -258,9 +264,10 @@ def work_per_image(network: str) -> dict:
     """Multiply-adds of one forward pass, and bytes of all layers' float32 outputs."""
     import torch
 
-    from s6lib import nets
+    from s6lib.models import build
+    from s6lib.studies import NETWORKS
 
-    net, counts = nets.build(network), {"multiply_adds": 0, "activation_bytes": 0}
+    net, counts = build(NETWORKS[network]), {"multiply_adds": 0, "activation_bytes": 0}
 
     def count(layer, _, y):
         counts["activation_bytes"] += 4 * y.numel()
@@ -277,7 +284,9 @@ def costs_around(tiny: bool) -> dict:
     """Seconds to start, to evaluate 10,000 images for 8 replicas, and to save their record."""
     import torch
 
-    from s6lib import data, records, training
+    from s6lib import data, records
+    from s6lib.training import precision
+    from s6lib.training.trainer import Trainer
 
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import s6lib.training"], check=True)
@@ -285,7 +294,7 @@ def costs_around(tiny: bool) -> dict:
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import s6lib"], check=True)
     found["import_s6lib_seconds"] = time.perf_counter() - start
-    training.keep_freed_memory()
+    precision.keep_freed_memory()
     digits, repeats, sizes = data.load("digits"), 1 if tiny else 34, (128,) if tiny else (375, 750, 1500)
     images = digits.test_images.repeat(repeats, 1, 1)[:10_000]
     dataset = data.Dataset(
@@ -298,7 +307,7 @@ def costs_around(tiny: bool) -> dict:
         digits.std,
     )
     trial = make_trial({"network": "regularisers", "batch": BATCH})
-    trainer = training.Trainer([trial], dataset.to(training.default_device()), list(range(8)), "float32")
+    trainer = Trainer([trial], dataset.to(precision.default_device()), list(range(8)), "float32")
     trainer.run()
     found["evaluation_seconds"], found["evaluated_images"] = best(trainer.evaluate, 3), len(images)
     found["epoch_seconds_by_images"] = {count: epoch_seconds(trainer, count) for count in sizes}
@@ -311,10 +320,11 @@ def costs_around(tiny: bool) -> dict:
 
 def epoch_seconds(trainer, images: int) -> float:
     """Seconds of one epoch, orders and angles drawn, over the first `images` training images; no evaluation."""
-    from s6lib import data, training
+    from s6lib import data
+    from s6lib.training.trainer import Trainer
 
     part = data.limit(trainer.dataset, images, 1)
-    fresh = training.Trainer(trainer.trials, part, trainer.seeds, "float32")
+    fresh = Trainer(trainer.trials, part, trainer.seeds, "float32")
     return best(fresh._train_epoch, 2)
 
 
@@ -322,9 +332,9 @@ def epoch_seconds(trainer, images: int) -> float:
 
 
 def default_dataset() -> str:
-    from s6lib import data
+    from s6lib import paths
 
-    return "mnist" if (data.data_dir() / "MNIST" / "raw" / "train-images-idx3-ubyte").exists() else "digits"
+    return "mnist" if (paths.data_dir() / "MNIST" / "raw" / "train-images-idx3-ubyte").exists() else "digits"
 
 
 def jobs(options: argparse.Namespace) -> list[dict]:
@@ -485,7 +495,7 @@ def main() -> None:
         return
     import torch
 
-    from s6lib import records
+    from s6lib.provenance import provenance
 
     options.dataset = options.dataset or default_dataset()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -507,7 +517,7 @@ def main() -> None:
         "around": costs_around(options.tiny),
         "dataset": options.dataset,
         "date": time.strftime("%Y-%m-%d"),
-        "provenance": {**records.provenance(), "threads": torch.get_num_threads()},
+        "provenance": {**provenance("batch", "regularisers"), "threads": torch.get_num_threads()},
     }
     options.out.mkdir(parents=True, exist_ok=True)
     name = ("tiny-" if options.tiny else "") + device.replace(" ", "-").lower()

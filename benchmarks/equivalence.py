@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from s6lib import data, records, stats, training
+from s6lib import data, training
+from s6lib.evidence import statistics
+from s6lib.provenance import provenance
 from s6lib.trial import make_trial
 
 MARGIN = 0.05  # percentage points
@@ -38,7 +40,7 @@ def verdict(found: dict[str, list[float]], precision: str) -> dict:
         precision: {"mean": b.mean(), "sd": b.std(ddof=1), "seeds": len(b)},
         "difference": b.mean() - a.mean(),
         "margin": MARGIN,
-        "p_equivalence": float(stats.equivalence(b, a, MARGIN)),
+        "p_equivalence": float(statistics.equivalence(b, a, MARGIN)),
     }
 
 
@@ -59,7 +61,7 @@ def main() -> None:
                 continue
             values += accuracies(precision, options.epochs, list(range(start, start + TOGETHER)))
             state["verdict"] = verdict(found, options.precision) if len(found) == 2 else {}
-            state["provenance"] = {**records.provenance(), "threads": torch.get_num_threads()}
+            state["provenance"] = {**provenance("batch", "regularisers"), "threads": torch.get_num_threads()}
             state["finished"] = time.strftime("%Y-%m-%d")
             path.write_text(json.dumps(state, indent=1) + "\n")
             print(precision, "seeds so far", len(values), state["verdict"], flush=True)

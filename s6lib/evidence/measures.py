@@ -54,6 +54,11 @@ def published_for(record: Record, table: str = "best_and_last") -> pd.DataFrame:
     return rows if record.dataset["name"] == "mnist" else rows[:0]
 
 
+def weight_norms_kept(record: Record) -> pd.DataFrame:
+    """The weight norms of the replicas that did not diverge."""
+    return record.weight_norms[record.weight_norms.seed.isin(_kept_seeds(record))]
+
+
 def _kept_seeds(record: Record) -> list[int]:
     return [record.seeds[r] for r in record.non_diverged]
 

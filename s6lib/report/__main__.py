@@ -1,11 +1,11 @@
-"""`python -m s6lib.report [--check | figures | speedrun FOLDER]`: see the package's docstring."""
+"""`python -m s6lib.report [--check | figures | speedrun FOLDER | url ADDRESS]`: see the package's docstring."""
 
 import sys
 from pathlib import Path
 
 from s6lib import paths, records
 from s6lib.report import __doc__ as usage
-from s6lib.report import markers, pictures
+from s6lib.report import address, markers, pictures
 from s6lib.report.values import Evidence
 
 
@@ -18,6 +18,8 @@ def main(words: list[str]) -> int:
         return 0
     if len(words) == 2 and words[0] == "speedrun":
         return speedrun(e, Path(words[1]))
+    if len(words) == 2 and words[0] == "url":
+        return publish(words[1])
     if words:
         print(usage, file=sys.stderr)
         return 2
@@ -32,6 +34,16 @@ def check(e: Evidence) -> int:
     if found:
         print("`make docs` writes the texts anew", file=sys.stderr)
     return int(bool(found))
+
+
+def publish(url: str) -> int:
+    try:
+        changed = address.publish(url)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{url} written into {len(changed)} files")
+    return 0
 
 
 def speedrun(e: Evidence, folder: Path) -> int:

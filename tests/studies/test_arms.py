@@ -1,4 +1,4 @@
-"""One place says what an arm is: notebooks, studies.toml, claims and published numbers agree with the files of studies."""
+"""One place says what an arm is: notebooks, studies.toml, claims and published numbers agree with the studies."""
 
 import json
 import tomllib

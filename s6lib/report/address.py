@@ -1,0 +1,30 @@
+"""Where the repository lives: one address, written into the package's metadata, the citation and every notebook."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from s6lib import paths
+
+
+def files() -> list[Path]:
+    root = paths.home()
+    return [root / "pyproject.toml", root / "CITATION.cff", *sorted((root / "notebooks").rglob("*.ipynb"))]
+
+
+def current() -> str:
+    text = (paths.home() / "pyproject.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["project"]["urls"]["Repository"]
+
+
+def publish(address: str) -> list[Path]:
+    """Replaces the address everywhere; the files that changed. Raises ValueError for what is no address."""
+    if not re.fullmatch(r"https://[\w.-]+(/[\w.-]+)+", address):
+        raise ValueError(f"URL={address!r} is not an address such as https://github.com/<name>/s6lib")
+    old, changed = current(), []
+    for file in files():
+        text = file.read_text(encoding="utf-8")
+        if old in text and old != address:
+            file.write_text(text.replace(old, address), encoding="utf-8")
+            changed.append(file)
+    return changed
