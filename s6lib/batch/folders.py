@@ -158,9 +158,8 @@ def beating(path: Path) -> Iterator[None]:
 
 def release(handle: IO, path: Path) -> None:
     with contextlib.suppress(OSError):
-        if fcntl:
-            with contextlib.suppress(PermissionError):
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of shared holders, the last removes it
+        if not take(handle, shared=False):  # of shared holders, the last removes it
+            return handle.close()
         path.unlink()
         path.parent.rmdir()  # succeeds only where nothing was made
     handle.close()
