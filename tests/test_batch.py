@@ -84,7 +84,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused_before_anything_is_written(project, monkeypatch, capsys, case):
-    """Exit code 2, a message that says what is valid, and no file."""
+    """Attacks 19 and 20: exit code 2 within 2 s, one line that says what is valid, and no file."""
     monkeypatch.chdir(project.path)
     monkeypatch.setattr(runner, "MIRROR", ("127.0.0.1", 1))
     monkeypatch.setenv("S6_DATA_DIR", str(project.path / "no data"))
@@ -240,6 +240,7 @@ DAMAGE = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damage_is_named(done, case):
+    """Attack 13: a state and the file's name, never a traceback; what is printed is plain text."""
     run, results = done
     name, change = DAMAGE[case]
     file = run_file(results, name)
@@ -247,6 +248,7 @@ def test_damage_is_named(done, case):
     file.unlink() if change is None else file.write_bytes(change(content))
     state = state_of(run, results)
     assert state.kind == "damaged"
+    assert state.reason.isprintable()
     assert str(file) in state.reason or "is not the name of a part" in state.reason
 
 

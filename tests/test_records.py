@@ -314,7 +314,7 @@ ODD = {
 
 @pytest.mark.parametrize("case", ODD)
 def test_odd_but_signed_heads_are_left_out_by_name(saved, case):
-    # Whatever the checksum says: refused with the file's name, without control characters, and reading goes on.
+    # Attack 14: refused by name whatever the checksum says, without control characters; reading goes on.
     good = records.add(record_of(0, trial=dataclasses.replace(TRIAL, name="good")), saved.parents[2])
     resign(saved, **ODD[case])
     found, left_out = records.find(saved.parents[2])
@@ -363,7 +363,7 @@ def test_odd_but_signed_predictions_are_refused(saved, case):
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(saved):
-    # 2 MB that unpack to 2 GB: within a second, in a process that may use 200 MB more than it has.
+    # Attack 21: refused by its sizes, within a second, in a process that may use 200 MB more than it has.
     with zipfile.ZipFile(saved / "predictions.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("labels.npy", "seeds.npy"):
             archive.writestr(name, b"")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from arena import Dask, kill, only_full
 from batch_project import TRAIN, TRIVIAL, Project, until
+from table import PAGE, page, tests
 
 from s6lib import data, records, training
 from s6lib.batch import attempt, folders, progress, runner
@@ -285,7 +286,7 @@ def test_nohup(one):
 
 @pytest.mark.slow
 def test_a_reader_that_leaves(one):
-    """Attack 11: `| head -1`: the batch goes on, its log is in the run folder, exit code 0."""
+    """Attack 11: piped into head: the batch goes on, its log is in the run folder, exit code 0."""
     command = f'"{sys.executable}" -m s6lib run | head -1; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], cwd=one.path, env=one.environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -439,3 +440,9 @@ def test_two_add_parts_at_once_and_are_killed(tmp_path, few, dice, round_, monke
     assert [line for line in records.find(tmp_path)[1] if "twice" not in line] == []
     columns = ["seed", "epoch", "test_accuracy"]
     assert record.history[columns].equals(whole.history[columns])
+
+
+def test_the_page_names_every_attack_and_its_test():
+    """docs/reliability.md is what `python tests/faults/table.py` writes."""
+    assert PAGE.read_text(encoding="utf-8") == page()
+    assert all(tests().values())
