@@ -1,6 +1,6 @@
 # The targets and variables below explain themselves: `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run-all run summary status plan check test test-all test-faults nbval references docs figures publish-url lock lab bench lint clean
+.PHONY: help run-all run summary status plan prune check test test-all test-faults nbval references docs figures publish-url lock lab bench lint clean
 SHELL := /bin/bash
 
 PYTHON    ?= python3
@@ -58,6 +58,9 @@ summary: $(READY) ## execute the summary notebook on what is there
 status: $(READY) ## done, running, failed, missing, stale, and the time left
 	@$(VENV)/python -m s6lib status $(SELECT)
 
+prune: $(READY) ## list parts that no trial asks for as it is set now, with sizes; YES=1 deletes them
+	@$(VENV)/python -m s6lib prune $(SELECT) $(if $(YES),--yes)
+
 plan: $(READY) ## what would run, with which parameters
 	@$(VENV)/python -m s6lib plan $(SELECT)
 
@@ -109,14 +112,15 @@ lab: $(READY) ## open the notebooks in JupyterLab
 bench: $(READY) ## measure speed on this machine
 	$(VENV)/python benchmarks/bench.py
 
-clean: ## remove the quick run and caches; full runs and data stay
-	rm -rf results/quick .pytest_cache .ruff_cache .hypothesis
+clean: ## remove the quick run and caches, unless someone works there; full runs and data stay
+	@if test -x $(VENV)/python; then $(VENV)/python -m s6lib clean --results "$(RESULTS)"; fi
+	rm -rf .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || \
 	  { echo "$(PYTHON) is too old or missing: Python 3.11.5 or newer is needed; make PYTHON=/path/to/python3.11" >&2; exit 2; }
-	test -x $(VENV)/python || $(PYTHON) -m venv .venv
+	$(VENV)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check -e . --no-deps
 	@touch $@

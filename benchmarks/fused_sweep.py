@@ -30,11 +30,11 @@ def main() -> None:
     options = parser.parse_args()
     digits = data.load("digits")
     trials = [make_trial("normalisers", f"lambda_{value:g}", epochs=options.epochs, l1=value) for value in LAMBDAS]
-    training.train(trials[0], digits, 1)  # warm up
+    training.train(trials[0], digits, 1, save=False)  # warm up
     ratios = []
     for _ in range(options.rounds):
-        fused = seconds(lambda: training.train_together(trials, digits, options.seeds))
-        separate = seconds(lambda: [training.train(trial, digits, options.seeds) for trial in trials])
+        fused = seconds(lambda: training.train_together(trials, digits, options.seeds, save=False))
+        separate = seconds(lambda: [training.train(trial, digits, options.seeds, save=False) for trial in trials])
         ratios.append(separate / fused)
         print(f"fused {fused:.1f} s, one after the other {separate:.1f} s, ratio {ratios[-1]:.2f}", flush=True)
     print(f"median ratio {statistics.median(ratios):.2f} with {options.seeds} seeds per lambda")

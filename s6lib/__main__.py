@@ -1,4 +1,4 @@
-"""The command line: `python -m s6lib plan | run | status | summary`. Exit code 1: a failure; 2: a request refused."""
+"""The command line: `python -m s6lib <command>`. Exit code 1: a failure; 2: a request refused."""
 
 import argparse
 import json
@@ -10,16 +10,19 @@ OVERRIDES = ("dataset", "seeds", "epochs", "precision")
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m s6lib", description="Runs the notebooks that studies.toml lists.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="plan | run | status | summary")
+    commands = top.add_subparsers(dest="command", required=True, metavar="<command>")
     texts = {
         "plan": "show what would run with which parameters",
         "run": "run what is not done yet, then the summary notebook",
         "status": "done, running, failed, missing, stale, and the time left",
         "summary": "execute the summary notebook on what is there",
+        "prune": "list the parts that no trial asks for as it is set now; --yes deletes them",
+        "clean": "delete what batches made in the run folder",
     }
     made = {name: commands.add_parser(name, help=text, description=text) for name, text in texts.items()}
     for command in made.values():
         add_selection(command)
+    made["prune"].add_argument("--yes", action="store_true", help="delete them")
     made["plan"].add_argument("--count", action="store_true", help="print the number of trials only")
     add_running(made["run"])
     return top
@@ -52,7 +55,7 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser().parse_args(words)
     from s6lib.batch import runner, status  # after --help, which needs none of it
     from s6lib.batch.plan import PlanError
-    from s6lib.records import RecordError
+    from s6lib.records import RecordError, plain_text
 
     try:
         request = make_request(arguments)
@@ -60,14 +63,18 @@ def main(words: list[str] | None = None) -> int:
             return show_plan(request, arguments.count)
         if arguments.command == "run":
             return runner.run(request, number("index", arguments.index, int))
+        if arguments.command in ("prune", "clean"):
+            from s6lib.batch import prune
+
+            return prune.clean(request) if arguments.command == "clean" else prune.prune(request, arguments.yes)
         return status.status(request) if arguments.command == "status" else runner.summary(request)
     except (PlanError, RecordError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_text(str(error))}".encode("ascii", "backslashreplace").decode(), file=sys.stderr)
         return 2
 
 
 def make_request(arguments: argparse.Namespace):
-    from s6lib.batch.runner import Request
+    from s6lib.batch.runner import Request, results_folder
 
     overrides = {name: value for name in OVERRIDES if (value := getattr(arguments, name))}
     overrides |= {name: number(name, overrides[name], int) for name in ("seeds", "epochs") if name in overrides}
@@ -87,7 +94,7 @@ def make_request(arguments: argparse.Namespace):
         }
     return Request(
         studies_file=Path(arguments.studies),
-        results=Path(arguments.results) if "://" not in arguments.results else arguments.results,
+        results=results_folder(arguments.results),
         overrides=overrides,
         jobs=number("jobs", arguments.jobs, int),
         **chosen,
@@ -114,16 +121,22 @@ def plain(text: str) -> object:
 
 
 def show_plan(request, count: bool) -> int:
-    from s6lib.batch.plan import state_of
+    """A line per trial: its state, its notebook, every setting as it would run, and how it differs from its arm."""
+    from s6lib.batch.plan import arm_differences, state_of
+    from s6lib.batch.progress import Display
+    from s6lib.batch.runner import check
 
-    runs = request.plan()
+    check(request)
+    runs, display = request.plan(), Display()
     if count:
-        print(len(runs))
+        display.line(str(len(runs)))
         return 0
     width = max((len(run.name) for run in runs), default=0)
     for run in runs:
-        parameters = " ".join(f"{name}={json.dumps(value)}" for name, value in run.parameters.items())
-        print(f"{run.name:<{width}}  {state_of(run, request.folder).kind:<8}  {run.notebook.name}  {parameters}")
+        settings = " ".join(f"{name}={json.dumps(value)}" for name, value in run.settings.items())
+        other = f"  (not as its arm: {different})" if (different := arm_differences(run)) else ""
+        kind = state_of(run, request.folder).kind
+        display.line(f"{run.name:<{width}}  {kind:<8}  {run.notebook.name}  {settings}{other}")
     return 0
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from s6lib.records import part_folders
+
 FIXTURES = Path(__file__).parent / "fixtures"
 TRIVIAL, TRAIN, SWEEP = "trivial.ipynb", "train.ipynb", "sweep.ipynb"
 
@@ -31,6 +33,7 @@ class Project:
     def write(self, **trials: tuple[str, dict]) -> None:
         lines = ['[profiles.quick]\ndataset = "digits"\nseeds = 2\nepochs = 2', "[studies.s]"]
         for name, (notebook, parameters) in trials.items():
+            parameters = {"name": name, **parameters} if notebook == TRIVIAL else parameters
             table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in parameters.items())
             lines.append(f'{name} = {{ notebook = "{notebook}", parameters = {{ {table} }} }}')
         (self.path / "studies.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -54,15 +57,28 @@ class Project:
     def results(self) -> Path:
         return self.path / "results" / "quick"
 
-    def published(self) -> list[str]:
-        return sorted(str(file.parent.relative_to(self.results)) for file in self.results.rglob("record.json"))
+    def finished(self) -> list[str]:
+        """The trials that a run was committed for."""
+        return sorted(
+            {str(file.parents[1].relative_to(self.results)) for file in self.results.glob("*/*/run.*/run.json")}
+        )
+
+    def parts(self) -> list[str]:
+        return [str(folder.relative_to(self.results)) for folder in part_folders(self.results)]
+
+    def last_run(self, trial: str) -> Path:
+        """The folder of the run that was committed last."""
+        return max((self.results / "s" / trial).glob("run.*"), key=lambda folder: folder.stat().st_mtime_ns)
 
     def history(self, trial: str) -> pd.DataFrame:
-        return pd.read_csv(self.results / "s" / trial / "history.csv").drop(columns="seconds")
+        """Of all parts that the trial's last run used, as one table without wall times."""
+        parts = json.loads((self.last_run(trial) / "run.json").read_text())["parts"]
+        tables = [pd.read_csv(self.results / part / "history.csv").drop(columns="seconds") for part in parts]
+        return pd.concat(tables).sort_values(["seed", "epoch"], ignore_index=True)
 
     def leftovers(self) -> list[str]:
         """Whatever a finished batch should not leave: hidden files, sockets, processes."""
-        hidden = [path for path in self.results.rglob(".*") if path.name not in (".failed", ".replaced")]
+        hidden = [path for path in self.results.rglob(".*") if path.name != ".failed"]
         mine = [path for path in self.temporary.iterdir() if path.suffix != ".log" and "scratch" not in path.name]
         return [str(path) for path in [*hidden, *mine]] + self.processes("")
 

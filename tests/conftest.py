@@ -1,8 +1,10 @@
 """What all tests share: one thread, a quiet library, and a data set small enough to train on in a moment."""
 
 import os
+import tempfile
 
 os.environ["S6_QUIET"] = "1"  # no progress bars, in child processes neither
+os.environ["S6_LAB"] = tempfile.mkdtemp(prefix="s6lab-")  # what session fixtures train
 
 import hypothesis
 import pytest
@@ -20,6 +22,12 @@ hypothesis.settings.load_profile("repeatable")
 @pytest.fixture(autouse=True)
 def _fixed_global_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_results(tmp_path_factory, monkeypatch):
+    """Every test trains anew and leaves nothing in results/lab."""
+    monkeypatch.setenv("S6_LAB", str(tmp_path_factory.mktemp("lab")))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The batch: what is refused before anything runs, what counts as done, and one real batch with every kind of end."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ from batch_project import SWEEP, TRAIN, TRIVIAL, Project
 
 from s6lib import records
 from s6lib.__main__ import main
-from s6lib.batch import attempt, folders, plan, pool, progress
+from s6lib.batch import folders, plan, pool, progress, runner
 from s6lib.batch.cluster import start
 from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook, state_of
 
@@ -32,11 +33,10 @@ def project(tmp_path):
 
 
 def test_later_layers_win(project):
-    """Notebook < profile < trial < call; `settings` holds the notebook's own values too, but no record_dir."""
+    """Notebook < profile < trial < call; `settings` holds the notebook's own values too."""
     one, two = make_plan(project.path / "studies.toml", "quick", overrides={"epochs": 5})
     assert (one.parameters["seeds"], two.parameters["seeds"], two.parameters["epochs"]) == (2, 4, 5)
     assert two.settings["precision"] == "auto"
-    assert "record_dir" not in two.settings
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,6 @@ def test_reads_parameters_as_papermill_does(notebook):
 
 REFUSED = {
     "unknown parameter": (["-p", "seed=3"], "unknown parameter 'seed': did you mean 'seeds'? valid: dataset, seeds"),
-    "record_dir": (["-p", "record_dir=x"], "unknown parameter 'record_dir'"),
     "wrong type": (["-p", 'seeds="3"'], "seeds='3' is a str; expected int"),
     "bool is no int": (["-p", "seeds=true"], "seeds=True is a bool; expected int"),
     "not a number": (["-p", "precision=NaN"], "precision=nan is not plain JSON"),
@@ -67,17 +66,35 @@ REFUSED = {
     "stale": (["--stale", "no"], "unknown STALE='no'; valid: keep, rerun"),
     "remote": (["--results", "s3://bucket/x"], "results must be a folder"),
     "scheduler": (["--scheduler", "udp"], "unknown SCHEDULER='udp'; valid: tcp://"),
+    "no scheduler there": (["--scheduler", "tcp://nohost:1"], "SCHEDULER=tcp://nohost:1: nothing answers there"),
+    "scheduler without port": (["--scheduler", "tcp://nohost"], "SCHEDULER=tcp://nohost: nothing answers there"),
+    "precision": (["--precision", "bf16"], "unknown precision 'bf16': "),
+    "letters swapped": (["--trial", "oen"], "unknown trial 'oen': did you mean 'one'?"),
+    "other study's trial": (["--trial", "t/one"], "unknown trial 't/one': did you mean 's/one'? valid: s/one, s/two"),
+    "among the notebooks": (["--results", ".", "--run", "notebooks"], "is among the sources"),
+    "below the notebooks": (["--results", "notebooks"], "is among the sources"),
+    "in the repository": (["--results", "."], "is among the sources"),
+    "above the repository": (["--results", "..", "--run", "p"], "is among the sources"),
+    "among the tests": (["--results", "tests/x"], "is among the sources"),
+    "nobody's home": (["--results", "~nobody-of-that-name/x"], "no such user's home"),
+    "undecodable": (["--results", "x\udcff"], "cannot be decoded"),
+    "no data": (["--dataset", "kmnist"], "DATASET=kmnist: no files in"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused_before_anything_is_written(project, monkeypatch, capsys, case):
-    """Exit code 2, a message that says what is valid, and no file."""
+    """Attacks 19 and 20: exit code 2 within 2 s, one line that says what is valid, and no file."""
     monkeypatch.chdir(project.path)
+    monkeypatch.setattr(runner, "MIRROR", ("127.0.0.1", 1))
+    monkeypatch.setenv("S6_DATA_DIR", str(project.path / "no data"))
     words, message = REFUSED[case]
-    before = sorted(project.path.rglob("*"))
+    before, start = sorted(project.path.rglob("*")), time.monotonic()
     assert main(["run", *words]) == 2
-    assert message in capsys.readouterr().err
+    assert time.monotonic() - start < 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1
     assert [path for path in sorted(project.path.rglob("*")) if path.name != "results"] == before
 
 
@@ -125,14 +142,18 @@ def done(finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_published_layout(finished):
-    """One record per trial, a sweep's below its trial; notebook, run.json and summary beside them; nothing else."""
-    assert finished.published() == ["s/diverged", "s/many/high", "s/many/low", "s/one"]
-    assert {path.name for path in finished.results.iterdir()} == {"s", "summary.ipynb"}
-    names = {path.name for path in (finished.results / "s/one").iterdir()}
-    assert names == {"record.json", "run.json", "notebook.ipynb", *records.FILES}
-    info = json.loads((finished.results / "s/one/run.json").read_text())
-    assert (info["attempt"], info["records"], info["dataset"]["checksum"]) == (1, ["."], "0")
+def test_layout(finished):
+    """A part per trial and seeds, a folder per run, a link to the notebook; summary and log beside; nothing else."""
+    assert finished.finished() == ["s/diverged", "s/many", "s/one"]
+    assert [part.split(".")[0] for part in finished.parts()] == [
+        f"s/{name}/seeds-0-1" for name in ("diverged", "high", "low", "one")
+    ]
+    assert {path.name for path in finished.results.iterdir()} == {"s", "summary.ipynb", "asked.json", "batch.log"}
+    names = {path.name.split(".")[0] for path in (finished.results / "s/one").iterdir()}
+    assert names == {"seeds-0-1", "run", "notebook"}
+    assert (finished.results / "s/one/notebook.ipynb").resolve().parent == finished.last_run("one")
+    info = json.loads((finished.last_run("one") / "run.json").read_text())
+    assert (info["attempt"], info["parts"]) == (1, [part for part in finished.parts() if "/one/" in part])
     assert finished.leftovers() == []
 
 
@@ -143,12 +164,16 @@ def test_output_of_a_batch(finished):
     assert re.search(r"\[3/3\] s/\w+  ran in \d+ s", finished.output)
     assert "s/diverged  diverged" in finished.output
     assert "seed 1 at epoch 2, step 5" in finished.output
+    assert re.search(r"s/one +ran +\d+ +90.50", finished.output)
+    assert (finished.results / "batch.log").read_text().endswith(f"{lines[-1]}\n")
     assert lines[-1] == "3 in all: 2 ran, 0 skipped, 0 stale, 1 diverged, 0 failed"
 
 
 @pytest.mark.slow
 def test_second_run_skips_everything(finished):
-    output = finished.run("run", "--trial", "one,many")
+    made = (finished.results / "summary.ipynb").stat().st_mtime_ns
+    output = finished.run("run", "--trial", "one,s/many")
+    assert (finished.results / "summary.ipynb").stat().st_mtime_ns == made
     assert output.splitlines()[-1] == "2 in all: 0 ran, 2 skipped, 0 stale, 0 diverged, 0 failed"
 
 
@@ -160,30 +185,35 @@ def test_state_done_and_missing(done):
 
 
 @pytest.mark.slow
-def test_other_parameters_run_again(done):
+def test_other_parameters_are_another_run(done):
     run, results = done
-    object.__setattr__(run, "settings", {**run.settings, "epochs": 3})
-    state = state_of(run, results)
-    assert (state.kind, state.reason) == ("other", "other parameters: epochs 2 -> 3")
+    other = dataclasses.replace(run, settings={**run.settings, "epochs": 3})
+    state = state_of(other, results)
+    assert (state.kind, state.reason) == ("missing", "is there with other parameters: epochs 2 -> 3")
 
 
 @pytest.mark.slow
 def test_changed_data_files_run_again(done, monkeypatch):
     run, results = done
-    edit(results / "s/one/run.json", data="old")
+    edit(run_file(results), data="old")
     monkeypatch.setattr(plan, "data_fingerprint", lambda name: "new")
     assert state_of(run, results).reason == "the data files changed"
 
 
 @pytest.mark.slow
 def test_changed_code_is_only_stale(done, monkeypatch):
-    """The record is kept and the reason shown."""
+    """What is there is kept and the reason shown."""
     run, results = done
-    monkeypatch.setattr(plan, "source_fingerprint", lambda *_: "other")
-    object.__setattr__(run, "code", "other")
-    state = state_of(run, results)
+    monkeypatch.setattr(records, "is_stale", lambda head: True)
+    state = state_of(dataclasses.replace(run, code="other"), results)
     assert state.kind == "stale"
     assert state.reason == "the notebook's code changed and the library's training code changed"
+
+
+def run_file(results: Path, name: str = "run.json") -> Path:
+    """A file of the only run, or the only part, of trial `one`."""
+    folder = "run.*" if name == "run.json" else "seeds-*"
+    return next((results / "s/one").glob(f"{folder}/{name}"))
 
 
 def edit(file: Path, **values) -> None:
@@ -198,21 +228,28 @@ DAMAGE = {
     "foreign run.json": ("run.json", lambda b: b'{"hello": 1}'),
     "run.json is a list": ("run.json", lambda b: b"[]"),
     "missing run.json": ("run.json", None),
+    "escape codes": ("run.json", lambda b: b"\x1b]0;title\x07" + b),
     "missing weights": ("weights.safetensors", None),
+    "seconds of text": ("run.json", lambda b: b.replace(b'"seconds": ', b'"seconds": "x", "was": ')),
+    "parts of another folder": ("run.json", lambda b: b.replace(b"s/one/", b"../../")),
+    "parts of numbers": ("run.json", lambda b: b.replace(b'"parts": [', b'"parts": [1, ')),
+    "diverged of text": ("record.json", lambda b: b.replace(b'"diverged": []', b'"diverged": "all"')),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damage_is_named(done, case):
+    """Attack 13: a state and the file's name, never a traceback; what is printed is plain text."""
     run, results = done
     name, change = DAMAGE[case]
-    file = results / "s/one" / name
+    file = run_file(results, name)
     content = file.read_bytes()
     file.unlink() if change is None else file.write_bytes(change(content))
     state = state_of(run, results)
     assert state.kind == "damaged"
-    assert str(file) in state.reason
+    assert state.reason.isprintable()
+    assert str(file) in state.reason or "is not the name of a part" in state.reason
 
 
 @pytest.mark.slow
@@ -229,21 +266,6 @@ def test_notebook_prose_and_parameters_are_not_code(finished, tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-@pytest.mark.slow
-def test_first_publisher_wins_and_unlike_records_step_aside(done, tmp_path):
-    _, results = done
-    info = json.loads((results / "s/one/run.json").read_text())
-    identity = {key: info[key] for key in ("study", "trial", "settings", "code")}
-    target, older = results / "s/one", results / ".replaced/s/one"
-    second = shutil.copytree(target, tmp_path / "second")
-    assert not attempt.move_in(second, target, older, identity)
-    assert second.exists()
-    assert not older.exists()
-    assert attempt.move_in(second, target, older, {**identity, "code": "newer"})
-    assert older.exists()
-    assert target.exists()
-
-
 # --- one batch with every kind of end ------------------------------------------------------------
 
 
@@ -256,19 +278,19 @@ def test_failures_have_reasons_and_do_not_stop_the_batch(tmp_path):
     project = Project(tmp_path / "p", **trials, once=(TRIVIAL, {"behaviour": "kill once"}), fine=(TRIVIAL, {}))
     output = project.run("run", "--jobs", "2", code=1)
     assert output.splitlines()[-1] == "7 in all: 2 ran, 0 skipped, 0 stale, 0 diverged, 5 failed"
-    assert project.published() == ["s/fine", "s/once"]
+    assert project.finished() == ["s/fine", "s/once"]
     for reason in (
         "s/error  FAILED after .* ValueError: far too red",
         "s/exit  FAILED after .* ended without saving a record; cells that never ran: 1",
         "s/kill  FAILED after .* the kernel died",
         "s/no_record  FAILED after .* ended without saving a record",
-        "s/torn  FAILED after .* record/predictions.npz: changed or truncated",
+        "s/torn  FAILED after .*/predictions.npz: changed or truncated",
     ):
         assert re.search(reason, output), output
     assert "\x1b" not in output
     assert "| ValueError: far too red" in output
     assert f"notebook: {project.results}/.failed/s/error/notebook.ipynb" in output
-    assert json.loads((project.results / "s/once/run.json").read_text())["attempt"] == 2
+    assert json.loads((project.last_run("once") / "run.json").read_text())["attempt"] == 2
     status = project.run("status")
     assert "s/error      failed       ValueError: far too red" in status
     project.write(error=(TRIVIAL, {}))
@@ -286,13 +308,13 @@ def test_time_limits(tmp_path):
 
 
 @pytest.mark.slow
-def test_seeds_are_added_and_stale_records_kept(tmp_path):
-    """SEEDS=2 then SEEDS=3: the first two seeds are the same; the record of two stands aside."""
+def test_seeds_are_added_and_stale_runs_kept(tmp_path):
+    """SEEDS=2 then SEEDS=3: one more part; a notebook changed later is stale, run again it trains nothing."""
     project = Project(tmp_path / "p", train=(TRAIN, {"epochs": 1, "images": 128}))
     project.run("run", "--seeds", "2")
     two = project.history("train")
     output = project.run("run", "--seeds", "3")
-    assert "other parameters: seeds 2 -> 3" in output
+    assert "is there with other parameters: seeds 2 -> 3" in output
     three = project.history("train")
     assert sorted(set(three.seed)) == [0, 1, 2]
     assert three[three.seed < 2].reset_index(drop=True).equals(two)
@@ -300,7 +322,31 @@ def test_seeds_are_added_and_stale_records_kept(tmp_path):
     notebook.write_text(notebook.read_text().replace("100)", "100)  # as before"))
     assert "1 stale" in project.run("run", "--seeds", "3").splitlines()[-1]
     assert "1 ran" in project.run("run", "--seeds", "3", "--stale", "rerun").splitlines()[-1]
+    assert [part.split("/")[-1].split(".")[0] for part in project.parts()] == ["seeds-0-1", "seeds-2"]
     assert project.leftovers() == []
+    project.close()
+
+
+@pytest.mark.slow
+def test_prune_lists_then_deletes_what_no_trial_asks_for(tmp_path):
+    """Another SEEDS, then back: the part only the other one used is listed with its size; the user's files stay."""
+    project = Project(tmp_path / "p", train=(TRAIN, {"epochs": 1, "images": 128}))
+    project.run("run", "--seeds", "3")
+    project.run("run", "--epochs", "2")
+    notes = project.results / "regularisers/bn/notes.txt"
+    notes.write_text("mine")
+    project.write(train=(TRAIN, {"epochs": 2, "images": 128}))
+    before = project.parts()
+    listed = project.run("prune")
+    assert re.search(r"MB  regularisers/bn/seeds-0-2\.", listed)
+    assert "2 folders not asked for; YES=1 deletes them" in listed
+    assert project.parts() == before
+    project.run("prune", "--yes")
+    assert [part.split("/")[-1].split(".")[0] for part in project.parts()] == ["seeds-0-1"]
+    assert notes.read_text() == "mine"
+    assert "1 skipped" in project.run("run")
+    project.run("clean")
+    assert [path.name for path in project.results.rglob("*") if path.is_file()] == ["notes.txt"]
     project.close()
 
 
@@ -308,7 +354,7 @@ def test_seeds_are_added_and_stale_records_kept(tmp_path):
 
 
 def test_escapes_and_control_characters_go():
-    assert attempt.plain_text("\x1b[31mred\x1b[0m\x07 \x1b]0;title\x07a\rb\u202e\n") == "red ab\n"
+    assert records.plain_text("\x1b[31mred\x1b[0m\x07 \x1b]0;title\x07a\rb\u202e\n") == "red ab\n"
 
 
 def test_gpus_are_shared_out_one_per_slot(monkeypatch):

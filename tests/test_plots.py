@@ -314,7 +314,7 @@ def test_every_replica_lost(tmp_path):
     images = data.limit(data.load("digits"), 64, 20)
     settings = {"normaliser": "none", "optimiser": "sgd", "learning_rate": 1e30, "epochs": 1, "batch_size": 16}
     lost = training.train(make_trial("regularisers", "lost", like="", **settings), images, 2)
-    lost = records.load(records.save(lost, tmp_path / "lost"))
+    lost = records.load(records.add(lost, tmp_path))
     assert [entry["seed"] for entry in lost.diverged] == [0, 1]
     for draw in (plots.curves, plots.weight_norms, plots.confusion, plots.confidence):
         draw(lost)

@@ -1,15 +1,15 @@
-"""One trial, from a plain dict that describes it to a published directory: attempts in child processes, retries.
+"""One trial, from a plain dict that describes it to a committed run: attempts in child processes, retries.
 
-Everything of an attempt happens in a folder of its own, results/<run>/.work/<study>/<trial>/attempt-*, whose lock is
-held as long as someone works there. Publishing is one rename: the first publisher wins, the loser's work is dropped.
-`execute` is what every executor calls: a thread here, a Dask worker, a task of an array job.
+An attempt has a folder of its own, results/<run>/.work/<study>/<trial>/attempt-*, whose lock is held as long as someone
+works there. The training in it adds parts and tells which it used; a run that used only whole parts is committed by one
+rename. `execute` is what every executor calls: a thread here, a Dask worker, a task of an array job.
 """
 
 import contextlib
+import hashlib
 import json
 import os
-import re
-import shutil
+import platform
 import signal
 import socket
 import subprocess
@@ -17,13 +17,17 @@ import sys
 import tempfile
 import threading
 import time
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 from s6lib import records
-from s6lib.batch.folders import clear, locked, remove_empty, socket_folder, work_folder
-from s6lib.batch.plan import data_fingerprint, is_stale, read_info
-from s6lib.records import RecordError
+from s6lib.batch.folders import STALE, clear, locked, remove, remove_empty, socket_folder, work_folder
+from s6lib.batch.plan import data_fingerprint, difference, part_path, run_key
+from s6lib.provenance import ALWAYS, PACKAGE
+from s6lib.records import RecordError, plain_text
+from s6lib.records.parts import commit_folder
 
 STOP = threading.Event()  # set when this process is asked to end; runs elsewhere look for the stop file
 GRACE = 5  # seconds between asking a child to end and killing it
@@ -33,6 +37,9 @@ LOG_LINES = 15
 def execute(spec: dict, gpu: str | None = None) -> dict:
     """Runs the trial that `spec` describes; {"kind": "done" or a fault's kind, "reason": ..., ...}. Does not raise."""
     start, outcome = time.time(), {}
+    if other := difference(code_identity(), spec["software"]):
+        reason = f"{socket.gethostname()} has other software than the runner: {other}; nothing was trained there"
+        return {"kind": "software", "reason": reason, "name": spec["name"], "seconds": 0.0}
     try:
         check_place(spec)
         for number in range(1, spec["retries"] + 2):
@@ -43,6 +50,17 @@ def execute(spec: dict, gpu: str | None = None) -> dict:
         place = error.filename or spec["results"]
         outcome = {"kind": "disk", "reason": f"{place}: {error.strerror or error}"}
     return {**outcome, "name": spec["name"], "seconds": round(time.time() - start, 1)}
+
+
+@cache
+def code_identity() -> dict:
+    """The training code and the package versions that numbers may depend on."""
+    files = [PACKAGE / name for name in ALWAYS]
+    files += [file for folder in ("models", "studies", "training") for file in (PACKAGE / folder).glob("*.py")]
+    digest = "".join(records.sha256(file) for file in sorted(set(files)))
+    versions = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "pandas", "papermill")}
+    code = hashlib.sha256(digest.encode()).hexdigest()[:12]
+    return {"training code": code, "python": platform.python_version(), **versions}
 
 
 def check_place(spec: dict) -> None:
@@ -60,7 +78,22 @@ def check_place(spec: dict) -> None:
 
 
 def must_stop(spec: dict) -> bool:
-    return STOP.is_set() or (Path(spec["results"]) / ".work" / f"stop-{spec['token']}").exists()
+    """Whether this process, or the runner on another machine, is ending."""
+    if STOP.is_set() or not spec["token"]:
+        return STOP.is_set()
+    return Path(spec["results"], ".work", f"stop-{spec['token']}").exists() or runner_is_gone(spec)
+
+
+def runner_is_gone(spec: dict) -> bool:
+    """A runner's lock ends with it; one that was killed gives no sign of life any more."""
+    try:
+        with Path(spec["results"], ".lock").open(encoding="utf-8") as handle:  # opening asks NFS for today's state
+            silent = time.time() - os.fstat(handle.fileno()).st_mtime
+            return spec["token"] not in handle.read() or silent > STALE
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def attempt(spec: dict, number: int, gpu: str | None) -> dict:
@@ -72,13 +105,13 @@ def attempt(spec: dict, number: int, gpu: str | None) -> dict:
             start = time.time()
             outcome = run_child(spec, folder, gpu)
             if outcome["kind"] == "ok":
-                outcome = judge(spec, folder)
+                outcome = validate_output(spec, folder)
             if outcome["kind"] == "ok":
                 info = {"attempt": number, "seconds": round(time.time() - start, 1), "host": socket.gethostname()}
-                return publish(spec, folder, info)
+                return commit(spec, folder, {**outcome, **info})
             return keep_failure(spec, folder, outcome)
     finally:
-        clear(folder)
+        clear(folder, Path(spec["results"]))
 
 
 # --- the child -----------------------------------------------------------------------------------
@@ -88,8 +121,7 @@ def run_child(spec: dict, folder: Path, gpu: str | None) -> dict:
     """Starts the child, waits for it, ends it when asked to or when its time is over; its outcome."""
     sockets = socket_folder(folder)
     sockets.mkdir(mode=0o700)
-    parameters = {**spec["parameters"], **({"record_dir": str(folder / "record")} if spec["record"] else {})}
-    task = {key: spec[key] for key in ("notebook", "cell_timeout")} | {"parameters": parameters, "parent": os.getpid()}
+    task = {key: spec[key] for key in ("notebook", "cell_timeout", "parameters")} | {"parent": os.getpid()}
     task |= {"output": str(folder / "notebook.ipynb"), "sockets": str(sockets)}
     (folder / "spec.json").write_text(json.dumps(task), encoding="utf-8")
     around = environment(spec, folder, sockets, gpu)
@@ -150,7 +182,8 @@ def environment(spec: dict, folder: Path, sockets: Path, gpu: str | None) -> dic
     new = {
         "S6_QUIET": "1",
         "S6_CHECKPOINTS": str(work_folder(spec) / "checkpoints"),
-        "S6_PREVIOUS": previous(spec),
+        "S6_LAB": spec["results"],
+        "S6_CLAIMS": str(folder / "claims"),
         "S6_HEARTBEAT": str(folder / "heartbeat.json"),
         "S6_DATA_DIR": spec["data_dir"],
         "IPYTHONDIR": str(sockets / "ipython"),
@@ -168,39 +201,32 @@ def environment(spec: dict, folder: Path, sockets: Path, gpu: str | None) -> dic
     return {**inherited, **new}
 
 
-def previous(spec: dict) -> str:
-    """Where the trial's older records are, if the training code that made them is what it was; seeds may be kept."""
-    for folder in (Path(spec["results"], spec["name"]), Path(spec["results"], ".replaced", spec["name"])):
-        with contextlib.suppress(RecordError):
-            heads = [records.read_head(folder / name) for name in read_info(folder)["records"]]
-            if not any(map(is_stale, heads)):
-                return str(folder)
-    return ""
+# --- validating and committing -------------------------------------------------------------------
 
 
-# --- judging and publishing ----------------------------------------------------------------------
-
-
-def judge(spec: dict, folder: Path) -> dict:
-    """ "ok" only if every record in the attempt is there and whole; papermill's metadata has no say."""
+def validate_output(spec: dict, folder: Path) -> dict:
+    """ "ok" only if every part that the notebook used or made is on disk and whole; papermill's metadata has no say."""
     if not spec["record"]:
         return {"kind": "ok"}
-    found = record_names(folder / "record")
-    if not found:
+    parts = claimed(folder / "claims", Path(spec["results"]))
+    if not parts:
         skipped = not_executed(folder / "notebook.ipynb")
         why = f"; cells that never ran: {skipped} (sys.exit in a cell?)" if skipped else ""
         return {"kind": "code", "reason": f"the notebook ended without saving a record{why}"}
     try:
-        heads = [records.check(folder / "record" / name) for name in found]
+        heads = [records.check(part_path(Path(spec["results"]), name)) for name in parts]
     except RecordError as error:
-        return {"kind": "code", "reason": str(error).replace(f"{folder}/", "")}
+        return {"kind": "code", "reason": str(error)}
     bad = [entry for head in heads for entry in head["diverged"]]
-    return {"kind": "ok", "records": found, "diverged": bad, "dataset": heads[0]["dataset"]}
+    return {"kind": "ok", "parts": parts, "diverged": bad}
 
 
-def record_names(folder: Path) -> list[str]:
-    """Where the records below `folder` are: ["."] for one, the names of subdirectories for a sweep's."""
-    return sorted(str(file.parent.relative_to(folder)) for file in folder.rglob("record.json"))
+def claimed(file: Path, results: Path) -> list[str]:
+    """The parts that a notebook says it used, each once, below the results folder."""
+    with contextlib.suppress(OSError, ValueError):
+        parts = [Path(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+        return sorted({str(part.relative_to(results)) for part in parts})
+    return []
 
 
 def not_executed(notebook: Path) -> int:
@@ -211,71 +237,41 @@ def not_executed(notebook: Path) -> int:
     return sum(cell["cell_type"] == "code" and not cell["execution_count"] for cell in cells)
 
 
-def publish(spec: dict, folder: Path, info: dict) -> dict:
-    """Moves the attempt's record, notebook and run.json to results/<run>/<study>/<trial> in one rename."""
+def commit(spec: dict, folder: Path, facts: dict) -> dict:
+    """Moves the executed notebook, and run.json that says what it was, to a folder of the run's own in one rename."""
     if not spec["record"]:
         Path(folder, "notebook.ipynb").replace(spec["publish_to"])
         return {"kind": "done", "reason": ""}
-    verdict, record = judge(spec, folder), folder / "record"
-    facts = {key: verdict[key] for key in ("records", "diverged", "dataset")}
-    identity = spec["identity"]
-    info = {**identity, "parameters": spec["parameters"], **facts, **info}
+    info = {**spec["identity"], "parameters": spec["parameters"], **{k: v for k, v in facts.items() if k != "kind"}}
     info |= {"data": data_fingerprint(spec["identity"]["settings"].get("dataset", "")), "finished": timestamp()}
-    Path(folder, "notebook.ipynb").rename(record / "notebook.ipynb")
-    Path(record, "run.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
-    flush(record)
-    target = Path(spec["results"], spec["name"])
-    won = move_in(record, target, Path(spec["results"], ".replaced", spec["name"]), identity)
+    made = folder / "run"
+    made.mkdir()
+    Path(folder, "notebook.ipynb").rename(made / "notebook.ipynb")
+    Path(made, "run.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+    trial = Path(spec["results"], spec["name"])
+    trial.mkdir(parents=True, exist_ok=True)
+    point_to(trial / "notebook.ipynb", commit_folder(made, trial / f"run.{run_key(info['settings'])}"))
     forget(spec)
-    return {
-        "kind": "done",
-        "reason": "" if won else "another attempt had published first",
-        "diverged": facts["diverged"],
-    }
+    return {"kind": "done", "reason": "", "diverged": facts["diverged"]}
 
 
-def move_in(source: Path, target: Path, older: Path, identity: dict) -> bool:
-    """Renames `source` to `target`, an unlike record there to `older` first. False if another attempt was faster."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        if published(target, identity):
-            return False
-        shutil.rmtree(older, ignore_errors=True)
-        older.parent.mkdir(parents=True, exist_ok=True)
-        target.rename(older)
-    try:
-        source.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        return False
-    return True
-
-
-def published(target: Path, identity: dict) -> bool:
-    """Whether a whole record of the very same settings and code is at `target`."""
-    try:
-        info = read_info(target)
-        heads = [records.check(target / name) for name in info["records"]]
-    except RecordError:
-        return False
-    return not any(map(is_stale, heads)) and all(info.get(key) == value for key, value in identity.items())
-
-
-def flush(folder: Path) -> None:
-    """Has the disk hold the files before the rename that makes them count."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
+def point_to(link: Path, run: Path) -> None:
+    """Lets <trial>/notebook.ipynb be the notebook that ran last; a file of that name that is no link of ours stays."""
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.{threading.get_ident()}")
+    with contextlib.suppress(OSError):  # a file system without links
+        temporary.symlink_to(Path(run.name, "notebook.ipynb"))
+        temporary.replace(link)
 
 
 def forget(spec: dict) -> None:
-    """Removes what a published trial needs no more: checkpoints, and the last failure of the same trial."""
-    shutil.rmtree(work_folder(spec) / "checkpoints", ignore_errors=True)
-    failed = Path(spec["results"], ".failed", spec["name"])
-    shutil.rmtree(failed, ignore_errors=True)
-    remove_empty(failed.parent, Path(spec["results"]))
+    """Removes what a finished trial needs no more: checkpoints, and the last failure of the same trial."""
+    top = Path(spec["results"])
+    remove(work_folder(spec) / "checkpoints", top)
+    failed = Path(top, ".failed", spec["name"])
+    remove(failed, top)
+    remove_empty(failed.parent, top)
 
 
 def keep_failure(spec: dict, folder: Path, outcome: dict) -> dict:
@@ -285,21 +281,14 @@ def keep_failure(spec: dict, folder: Path, outcome: dict) -> dict:
     if outcome["kind"] == "stopped":
         return outcome
     target = Path(spec["results"], ".failed", spec["name"])
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     for name in ("notebook.ipynb", "log.txt"):
         if (folder / name).exists():
-            (folder / name).rename(target / name)
+            (folder / name).replace(target / name)
     about = {**spec["identity"], "kind": outcome["kind"], "reason": outcome["reason"], "finished": timestamp()}
     with contextlib.suppress(OSError):  # a full disk: the reason is printed all the same
         Path(target, "failure.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return {**outcome, "notebook": str(target / "notebook.ipynb")}
-
-
-def plain_text(text: str) -> str:
-    """Without terminal escapes and control characters, which a notebook could use to forge lines."""
-    text = re.sub(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)", "", text)
-    return "".join(c for c in text if c in "\n\t" or c.isprintable())
 
 
 def timestamp() -> str:

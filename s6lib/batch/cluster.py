@@ -75,7 +75,9 @@ class Cluster:
         return 1
 
     def trouble(self) -> str | None:
-        """What is wrong if all workers have been gone for too long."""
+        """What is wrong if all workers have been gone for too long, or the scheduler for good."""
+        if self.client.status in ("closing", "closed"):
+            return f"the end of the scheduler at {self.address}"
         with contextlib.suppress(OSError, TimeoutError):
             if self.client.status == "running" and self.client.scheduler_info(-1)["workers"]:
                 self.alone_since = None
@@ -83,7 +85,7 @@ class Cluster:
         self.alone_since = self.alone_since or time.monotonic()
         if time.monotonic() - self.alone_since < self.wait:
             return None
-        return f"no worker left at {self.address} for {self.wait:g} s; the same command goes on where this one stopped"
+        return f"no worker left at {self.address} for {self.wait:g} s"
 
 
 def start(scheduler: str, folder: Path, gpus: list[str]):

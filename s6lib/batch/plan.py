@@ -9,16 +9,17 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from s6lib import paths, records
 from s6lib.paths import DATASETS
-from s6lib.provenance import source_fingerprint
-from s6lib.records import RecordError
+from s6lib.records import PRECISIONS, RecordError, plain_text
+from s6lib.records.parts import is_part_name
+from s6lib.studies import STUDIES
 
 KINDS: dict[str, Any] = {
     "int": int,
@@ -65,11 +66,21 @@ def make_plan(
     for study in wanted:
         one_of("study", study, table["studies"])
     chosen = [(s, t) for s in wanted for t in table["studies"][s] if t not in table["profiles"]]
-    for trial in names(trials):
-        one_of("trial", trial, [t for _, t in chosen])
-    chosen = [(s, t) for s, t in chosen if not trials or t in names(trials)]
+    if trials:
+        asked = [find_trial(name, chosen) for name in names(trials)]
+        chosen = [pair for pair in chosen if pair in asked]
     notebooks = studies_file.parent / "notebooks"
     return [make_run(notebooks, table, profile, study, trial, overrides or {}) for study, trial in chosen]
+
+
+def find_trial(name: str, pairs: list[tuple[str, str]]) -> tuple[str, str]:
+    """The (study, trial) that `name`, a trial or study/trial, stands for. Raises PlanError where none or several do."""
+    found = [pair for pair in pairs if name in (pair[1], "/".join(pair))]
+    if len(found) > 1:
+        raise PlanError(f"trial {name!r} is in several studies; say which: {', '.join(map('/'.join, found))}")
+    if not found:
+        one_of("trial", name, [f"{study}/{trial}" if "/" in name else trial for study, trial in pairs])
+    return found[0]
 
 
 def read_studies(path: Path) -> dict:
@@ -104,7 +115,6 @@ def make_run(notebooks: Path, table: dict, profile: str, study: str, trial: str,
     for name, value in parameters.items():
         check_parameter(f"{study}/{trial}", name, value, {n: kind for n, (kind, _) in declared.items()})
     settings = {name: default for name, (_, default) in declared.items()} | parameters
-    settings.pop("record_dir", None)
     check_ranges(f"{study}/{trial}", settings)
     return Run(study, trial, path.resolve(), parameters, settings, code)
 
@@ -116,16 +126,22 @@ def names(text: str) -> list[str]:
 def one_of(kind: str, name: str, valid: Iterable[str]) -> None:
     valid = list(dict.fromkeys(valid))
     if name not in valid:
-        close = difflib.get_close_matches(name, valid, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        close = closest(name, valid)
+        hint = f"did you mean {close!r}? " if close else ""
         raise PlanError(f"unknown {kind} {name!r}: {hint}valid: {', '.join(valid) or 'none'}")
+
+
+def closest(name: str, valid: list[str]) -> str:
+    """The most similar valid name: one with the same letters first; "" where none is similar."""
+    swapped = [word for word in valid if sorted(word) == sorted(name)]
+    return next(iter([*swapped, *difflib.get_close_matches(name, valid, 1)]), "")
 
 
 # --- notebooks and their parameters --------------------------------------------------------------
 
 
 @cache
-def read_notebook(path: Path, needed: str = "record_dir") -> tuple[dict[str, tuple[str, object]], str]:
+def read_notebook(path: Path, needed: str = "dataset") -> tuple[dict[str, tuple[str, object]], str]:
     """{parameter: (annotation, default)} of the cell tagged `parameters`, and a hash of all other code cells."""
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -159,15 +175,14 @@ def declarations(text: str) -> dict[str, tuple[str, object]]:
 
 def check_parameter(where: str, name: str, value: object, kinds: dict[str, str]) -> None:
     """Raises PlanError unless the notebook declares `name` and `value` is JSON-plain and of the declared type."""
-    valid = {n: kind for n, kind in kinds.items() if n != "record_dir"}
     try:
-        one_of("parameter", name, valid)
+        one_of("parameter", name, kinds)
     except PlanError as error:
         raise PlanError(f"{where}: {error}") from None
     if not is_plain(value):
         raise PlanError(f"{where}: {name}={value!r} is not plain JSON (numbers, strings, booleans, lists, tables)")
-    if not fits(value, valid[name]):
-        raise PlanError(f"{where}: {name}={value!r} is a {type(value).__name__}; expected {valid[name]}")
+    if not fits(value, kinds[name]):
+        raise PlanError(f"{where}: {name}={value!r} is a {type(value).__name__}; expected {kinds[name]}")
 
 
 def is_plain(value: object) -> bool:
@@ -191,62 +206,104 @@ def check_ranges(where: str, settings: dict) -> None:
             raise PlanError(f"{where}: {name}={settings[name]} is out of range; valid: 1 or more")
     if "dataset" in settings:
         one_of("dataset", settings["dataset"], DATASETS)
+    if "precision" in settings:
+        one_of("precision", settings["precision"], PRECISIONS)
+
+
+def arm_differences(run: Run) -> str:
+    """Which settings of a run are not those of its arm; "" for a trial that is no arm of its study."""
+    if run.study not in STUDIES or run.trial not in STUDIES[run.study].arms:
+        return ""
+    arm = json.loads(json.dumps(STUDIES[run.study].settings(run.trial)))
+    shared = [name for name in arm if name in run.settings]
+    return difference({name: arm[name] for name in shared}, {name: run.settings[name] for name in shared})
 
 
 # --- what is done --------------------------------------------------------------------------------
 
+# What a run.json must hold; the rest of it is for readers.
+RUN_FILE: dict[str, Callable[[Any], bool]] = {
+    "settings": lambda value: isinstance(value, dict),
+    "code": lambda value: isinstance(value, str),
+    "data": lambda value: value is None or isinstance(value, str),
+    "seconds": lambda value: type(value) in (int, float) and 0 <= value < 1e9,
+    "parts": lambda value: isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value),
+}
+
 
 @dataclass(frozen=True)
 class State:
-    """`kind` is done, stale, other (parameters or data), damaged or missing; `info` is the published run.json."""
+    """`kind` is done, stale, damaged or missing; `info` is the run.json that stands for it, `heads` its parts'."""
 
     kind: str
-    reason: str
-    info: dict
+    reason: str = ""
+    info: dict = field(default_factory=dict)
+    heads: list[dict] = field(default_factory=list)
+    folder: Path | None = None
+
+    @property
+    def diverged(self) -> list[dict]:
+        return [entry for head in self.heads for entry in head["diverged"]]
+
+
+def run_key(settings: dict) -> str:
+    """Eight digits that stand for a run's settings in the name of its folder."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def state_of(run: Run, results: Path) -> State:
-    """How far the published record of `run` is what is asked for now."""
-    folder = results / run.study / run.trial
-    if not folder.exists():
-        return State("missing", "", {})
+    """How far the run folders of a trial, and the parts they stand on, are what is asked for now."""
+    trial = results / run.study / run.trial
+    folders = sorted(trial.glob(f"run.{run_key(run.settings)}*"))
+    states = [state_of_folder(folder, run, results) for folder in folders]
+    if not states:
+        others = [read_run(folder)["settings"] for folder in trial.glob("run.*") if not unreadable(folder)]
+        changes = [difference(settings, run.settings) for settings in others]
+        return State("missing", f"is there with other parameters: {min(changes, key=len)}" if changes else "")
+    return min(reversed(states), key=lambda state: ("done", "stale", "other", "damaged").index(state.kind))
+
+
+def state_of_folder(folder: Path, run: Run, results: Path) -> State:
     try:
-        info = read_info(folder)
-        heads = [records.check(folder / name) for name in info["records"]]
+        info = read_run(folder)
+        heads = [records.check(part_path(results, name)) for name in info["parts"]]
     except RecordError as error:
-        return State("damaged", str(error), {})
-    if other := difference(info["settings"], run.settings):
-        return State("other", f"other parameters: {other}", info)
+        return State("damaged", str(error))
     data = data_fingerprint(run.settings.get("dataset", ""))
-    if data and info.get("data") not in (None, data):
-        return State("other", "the data files changed", info)
+    if data and info["data"] not in (None, data):
+        return State("other", "the data files changed")
     reasons = ["the notebook's code changed"] if info["code"] != run.code else []
-    reasons += ["the library's training code changed"] if any(map(is_stale, heads)) else []
-    return State("stale" if reasons else "done", " and ".join(reasons), info)
+    reasons += ["the library's training code changed"] if any(map(records.is_stale, heads)) else []
+    return State("stale" if reasons else "done", " and ".join(reasons), info, heads, folder)
 
 
-def is_stale(head: dict) -> bool:
-    """Whether the code that trained a record, of which record.json is `head`, has changed since."""
+def part_path(results: Path, name: str) -> Path:
+    """The folder of a part named relative to the run folder. Raises RecordError for what is no such name."""
+    parts = Path(name).parts
+    if len(parts) != 3 or ".." in parts or not is_part_name(parts[-1]):
+        raise RecordError(plain_text(f"{results}: {name!r} is not the name of a part below it"))
+    return results.joinpath(*parts)
+
+
+def unreadable(folder: Path) -> bool:
     try:
-        now = source_fingerprint(head["trial"]["normaliser"], head["trial"]["network"])
-        return head["provenance"]["source"] != now
-    except (KeyError, TypeError):  # an older or odd record
+        return not read_run(folder)
+    except RecordError:
         return True
 
 
-def read_info(folder: Path) -> dict:
-    """run.json of a published trial. Raises RecordError naming the file."""
+def read_run(folder: Path) -> dict:
+    """run.json of a committed run. Raises RecordError naming the file."""
     file = folder / "run.json"
     try:
         info = json.loads(file.read_bytes())
-        fine = isinstance(info["settings"], dict) and info["records"] and "code" in info
-        fine = fine and all(isinstance(name, str) for name in info["records"])
+        wrong = [name for name, fine in RUN_FILE.items() if not fine(info.get(name))]
     except OSError as error:
-        raise RecordError(f"{file}: cannot be read ({error.strerror}); {folder} was not published by a run") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RecordError(f"{file}: not a run's description ({error})") from error
-    if not fine:
-        raise RecordError(f"{file}: not a run's description")
+        raise RecordError(f"{file}: cannot be read ({error.strerror})") from error
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise RecordError(plain_text(f"{file}: not a run's description ({error})")) from error
+    if wrong:
+        raise RecordError(f"{file}: not a run's description ({', '.join(wrong)} missing or of another type)")
     return info
 
 

@@ -1,9 +1,12 @@
 """What a running batch shows: one line per trial, live on a terminal, and the time that is left."""
 
+import contextlib
 import json
+import os
 import shutil
 import sys
 import time
+from collections.abc import Sized
 from pathlib import Path
 
 EVERY = 60  # seconds between lines about running trials where there is no terminal
@@ -61,24 +64,39 @@ def describe(name: str, beat: dict) -> str:
     return f"{name}  epoch {beat['epoch']}/{beat['epochs']} [{'#' * share}{'.' * (10 - share)}] {spent}"
 
 
-class Display:
-    """Lines that stay, and below them, on a terminal, a block that is redrawn."""
+def count(trials: Sized) -> str:
+    return "1 trial" if len(trials) == 1 else f"{len(trials)} trials"
 
-    def __init__(self, stream=None):
-        self.stream = stream or sys.stdout
+
+class Display:
+    """Lines that stay, also in the file `log`, and below them, on a terminal, a block that is redrawn.
+
+    A terminal that has gone, a full disk or an alphabet without these letters does not stop a batch.
+    """
+
+    def __init__(self, stream=None, log: Path | None = None):
+        self.stream, self.log = stream or sys.stdout, log
         self.live = self.stream.isatty()
         self.drawn, self.last = 0, time.monotonic()
+        self.unlogged = [time.strftime("--- %Y-%m-%d %H:%M:%S")]
+        with contextlib.suppress(AttributeError, ValueError):
+            self.stream.reconfigure(errors="backslashreplace")
 
     def line(self, text: str) -> None:
         self._erase()
-        print(text, file=self.stream, flush=True)
+        self._print(f"{text}\n")
+        self.unlogged.append(text)
+        if self.log and self.log.parent.is_dir():
+            with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in self.unlogged)
+                self.unlogged = []
 
     def block(self, lines: list[str]) -> None:
         """Redraws the block; without a terminal, prints it as one line now and then."""
         if self.live:
             self._erase()
             width = shutil.get_terminal_size().columns - 1
-            print("".join(f"{line[:width]}\n" for line in lines), end="", file=self.stream, flush=True)
+            self._print("".join(f"{line[:width]}\n" for line in lines))
             self.drawn = len(lines)
         elif lines and time.monotonic() - self.last > EVERY:
             self.last = time.monotonic()
@@ -86,5 +104,14 @@ class Display:
 
     def _erase(self) -> None:
         if self.drawn:
-            print(f"\x1b[{self.drawn}A\x1b[J", end="", file=self.stream)
+            self._print(f"\x1b[{self.drawn}A\x1b[J")
             self.drawn = 0
+
+    def _print(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except (OSError, ValueError):  # nobody reads any more: what is left in buffers must not fail at exit either
+            self.live = False
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())

@@ -1,29 +1,40 @@
-"""A batch: plan -> execute notebooks side by side -> publish; what is there and valid is skipped.
+"""A batch: plan -> execute notebooks side by side -> commit; what is there and whole is skipped, nothing is replaced.
 
-    results/<run>/<study>/<trial>/    published: notebook.ipynb, run.json, the record (of a sweep: a folder each)
-    results/<run>/summary.ipynb       executed after every batch
-    results/<run>/.failed/...         the last failed attempt of a trial, until it succeeds
-    results/<run>/.replaced/...       the record that a newer one replaced, one generation back
-    results/<run>/.work/...           attempts and checkpoints of unfinished trials
+    results/<run>/<study>/<trial>/seeds-*     parts: what was trained (s6lib.records)
+    results/<run>/<study>/<trial>/run.*       an executed notebook, and run.json: its settings and the parts it used
+    results/<run>/<study>/<trial>/notebook.ipynb    a link to the one that ran last
+    results/<run>/summary.ipynb               executed after every batch that ran something
+    results/<run>/asked.json, batch.log       what the last batch asked for, and what batches have said
+    results/<run>/.failed/...                 the last failed attempt of a trial, until it succeeds
+    results/<run>/.work/...                   attempts and checkpoints of unfinished trials
 
 One runner at a time works on a run folder; a second one waits. Knows papermill only through `child`, not torch.
 """
 
 import contextlib
 import json
+import os
 import signal
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+import socket
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from s6lib import paths
 from s6lib.batch import attempt, folders
-from s6lib.batch.folders import run_lock, sweep, tidy
-from s6lib.batch.plan import PlanError, Run, make_plan, read_notebook, read_studies, state_of
+from s6lib.batch.folders import remove_finished_checkpoints, remove_stale_attempts, run_lock
+from s6lib.batch.plan import PlanError, Run, State, make_plan, part_path, read_notebook, read_studies, state_of
 from s6lib.batch.pool import cores, default_jobs, make_executor
-from s6lib.batch.progress import Display, describe, duration, heartbeat, total_left
+from s6lib.batch.progress import Display, count, describe, duration, heartbeat, total_left
+from s6lib.records import plain_text
+from s6lib.records.reading import ASKED
+
+OUTCOMES = ("done", "infrastructure", "disk", "timeout", "code", "other", "stopped", "software", "lost")
+MIRROR = ("ossci-datasets.s3.amazonaws.com", 443)
 
 
 @dataclass
@@ -49,9 +60,17 @@ class Request:
     def folder(self) -> Path:
         return Path(self.results).absolute() / (self.run or self.profile)
 
+    @property
+    def root(self) -> Path:
+        return Path(self.studies_file).absolute().parent
+
     def plan(self, trial: str | None = None) -> list[Run]:
         trials = self.trial if trial is None else trial
         return make_plan(Path(self.studies_file).absolute(), self.profile, self.study, trials, self.overrides)
+
+
+class Lost(Exception):
+    """The scheduler, or the last worker, is gone."""
 
 
 class Interrupted(BaseException):
@@ -70,35 +89,85 @@ def run(request: Request, index: int | None = None) -> int:
     Returns the exit code: 0, 1 if something failed, 128 + signal if interrupted. Raises PlanError before anything runs.
     """
     check(request)
-    plan, display = request.plan(), Display()
+    plan, display = request.plan(), Display(log=request.folder / "batch.log")
     if index is not None and not 0 <= index < len(plan):
         raise PlanError(f"--index {index} is out of range; valid: 0 to {len(plan) - 1}")
     jobs = request.jobs or default_jobs()
     chosen = plan if index is None else [plan[index]]
+    check_reach(request, chosen)
     display.line(headline(request, chosen, jobs))
     batch = Batch(request, chosen, jobs, display)
     try:
         with signals(), run_lock(request.folder, index is not None, display.line) as batch.token:
             batch.run(alone=index is None)
     except Interrupted as stop:
-        return batch.stop(stop.number)
+        return batch.stop(signal.Signals(stop.number).name, 128 + stop.number)
+    except Lost as lost:
+        return batch.stop(str(lost), 1)
     return batch.report()
 
 
 def check(request: Request) -> None:
-    if "://" in str(request.results):
-        raise PlanError(f"{request.results}: results must be a folder, on this machine or shared between all workers")
     if request.jobs is not None and request.jobs < 1:
         raise PlanError(f"JOBS={request.jobs} is out of range; valid: 1 or more")
     if request.stale not in ("keep", "rerun"):
         raise PlanError(f"unknown STALE={request.stale!r}; valid: keep, rerun")
     if any(part in ("", ".", "..") or "/" in part for part in (request.run or request.profile,)):
-        raise PlanError(f"run={request.run!r} is no folder name")
+        raise PlanError(f"run={request.run!r} is not a valid folder name")
+    check_folder(request)
+
+
+def results_folder(text: str) -> Path:
+    """The folder that `text` names, ~ filled in. Raises PlanError."""
+    if "://" in text:
+        raise PlanError(f"{text}: results must be a folder, on this machine or shared between all workers")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise PlanError(f"RESULTS={text}: no such user's home; write the folder out") from None
+
+
+def check_folder(request: Request) -> None:
+    """Results never go where sources lie, nor where their names cannot be written down."""
+    try:
+        str(request.folder).encode()
+    except UnicodeEncodeError:
+        raise PlanError(f"RESULTS={str(request.results)!a}: not a valid folder name, it cannot be decoded") from None
+    folder, root = request.folder.resolve(), request.root.resolve()
+    sources = [root / name for name in ("notebooks", "s6lib", "tests")]
+    if folder in (root, *root.parents) or folder.parent == root or any(folder.is_relative_to(one) for one in sources):
+        raise PlanError(
+            f"RESULTS: {folder} is among the sources of {root}; valid: a folder of its own, such as results"
+        )
+
+
+def check_reach(request: Request, plan: list[Run]) -> None:
+    """What every trial would otherwise find out by itself, after its kernel has started: scheduler and data files."""
+    if request.scheduler.startswith(("tcp://", "tls://")):
+        host, _, port = request.scheduler.split("://", 1)[1].rpartition(":")
+        if not port.isdigit() or not answers(host.strip("[]"), int(port)):
+            raise PlanError(f"SCHEDULER={request.scheduler}: nothing answers there; see cluster/README.md")
+    todo = [one for one in plan if state_of(one, request.folder).kind not in ("done", "stale")]
+    for name in dict.fromkeys(str(one.settings.get("dataset", "digits")) for one in todo):
+        folder = paths.data_dir() / (paths.DATASETS.get(name) or "") / "raw"
+        if paths.DATASETS.get(name) and not any(folder.glob("*-ubyte")) and not answers(*MIRROR):
+            raise PlanError(
+                f"DATASET={name}: no files in {folder}, and no network to fetch them. Put them there, or set "
+                f"S6_DATA_DIR to the folder that holds {paths.DATASETS[name]}/raw; DATASET=digits needs no files"
+            )
+
+
+def answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), 1.0).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def headline(request: Request, plan: list[Run], jobs: int) -> str:
     sets = ", ".join(dict.fromkeys(str(run.settings.get("dataset", "?")) for run in plan))
-    return f"profile {request.profile}: data set {sets}, {len(plan)} trials, JOBS={jobs}, results in {request.folder}"
+    return f"profile {request.profile}: data set {sets}, {count(plan)}, JOBS={jobs}, results in {request.folder}"
 
 
 class Batch:
@@ -107,29 +176,30 @@ class Batch:
     def __init__(self, request: Request, plan: list[Run], jobs: int, display: Display):
         self.request, self.plan, self.jobs, self.display = request, plan, jobs, display
         self.token = ""  # of the run folder's lock
-        self.rows: dict[str, tuple[str, float | None, str]] = {}  # name -> (state, seconds, note)
+        self.rows: dict[str, tuple[str, float | None, str, str]] = {}  # name -> (state, seconds, accuracy, note)
         self.times: list[float] = []
+        self.ran = False  # whether anything was executed
 
     def run(self, alone: bool) -> None:
-        """Works; `alone` in the run folder it also sweeps, before and after, and makes the summary."""
+        """Works; `alone` in the run folder it also clears up, before and after, and makes the summary."""
         try:
             if alone:
-                sweep(self.request.folder)
+                remove_stale_attempts(self.request.folder)
             self.work()
             if alone:
-                self.teach()
+                self.run_tutorials()
                 self.summarise()
         finally:
             if alone:
-                sweep(self.request.folder)
-            tidy(self.request.folder, self.plan)
+                remove_stale_attempts(self.request.folder)
+            remove_finished_checkpoints(self.request.folder, self.plan)
 
     def work(self) -> None:
         """Executes every run that is not done."""
         todo = [run for run in self.plan if self._decide(run)]
         if not todo:
             return
-        request = self.request
+        request, self.ran = self.request, True
         with make_executor(request.scheduler, self.jobs, request.worker_wait, request.folder, self.token) as executor:
             futures = {executor.submit(self._spec(run)): run for run in todo}
             self.jobs = executor.width()
@@ -139,13 +209,16 @@ class Batch:
         state = state_of(run, self.request.folder)
         if state.kind == "done" or (state.kind == "stale" and self.request.stale == "keep"):
             note = f"{state.reason}; STALE=rerun runs it again" if state.reason else "already there"
-            self.rows[run.name] = ("skipped" if state.kind == "done" else "stale", state.info.get("seconds"), note)
-            if state.info.get("diverged"):
-                self.rows[run.name] = ("diverged", state.info.get("seconds"), diverged_note(state.info["diverged"]))
+            self._note("skipped" if state.kind == "done" else "stale", run, state, state.info["seconds"], note)
             return False
         if state.reason:
-            self.display.line(f"{run.name}: {state.reason}; runs again, the old one goes to .replaced")
+            self.display.line(f"{run.name}: {state.reason}; runs, what is there stays")
         return True
+
+    def _note(self, kind: str, run: Run, state: State, seconds: float, note: str) -> None:
+        if state.diverged:
+            kind, note = "diverged", diverged_note(state.diverged)
+        self.rows[run.name] = (kind, seconds, accuracy(state, self.request.folder), note)
 
     def _spec(self, run: Run) -> dict:
         identity = {"study": run.study, "trial": run.trial, "settings": run.settings, "code": run.code}
@@ -159,6 +232,7 @@ class Batch:
             "root": str(Path(request.studies_file).absolute().parent),
             "data_dir": str(paths.data_dir()),
             "token": self.token,
+            "software": attempt.code_identity(),
             # By JOBS, however many trials are left: the number of threads may change the last bits of a history.
             "threads": max(1, cores() // self.jobs),
             "retries": request.retries,
@@ -175,7 +249,7 @@ class Batch:
                 self._finish(futures[future], outcome_of(future), len(pending))
             self._show([futures[future].name for future in pending])
             if pending and (trouble := executor.trouble()):
-                raise PlanError(trouble)
+                raise Lost(trouble)
 
     def _show(self, names: list[str]) -> None:
         beats = {name: heartbeat(self.request.folder, name) for name in names}
@@ -192,17 +266,24 @@ class Batch:
         return "" if seconds is None else f"about {duration(seconds)} left"
 
     def _finish(self, run: Run, outcome: dict, unfinished: int) -> None:
-        seconds = outcome.get("seconds")
+        """Believes an executor only what the disk says: a run counts when its parts are there and whole."""
+        seconds, state = outcome["seconds"], state_of(run, self.request.folder)
         place = f"[{len(self.plan) - unfinished:>{len(str(len(self.plan)))}}/{len(self.plan)}] {run.name}"
+        if outcome["kind"] == "lost":
+            raise Lost(outcome["reason"])
+        if outcome["kind"] == "done" and state.kind not in ("done", "stale"):
+            outcome = {
+                "kind": "other",
+                "reason": f"said to be done, but is {state.kind} on disk {state.reason}".strip(),
+            }
         if outcome["kind"] != "done":
-            self.rows[run.name] = ("failed", seconds, outcome["reason"])
+            self.rows[run.name] = ("failed", seconds, "", outcome["reason"])
             self.display.line(f"{place}  FAILED after {duration(seconds)}: {outcome['reason']}")
             self._show_failure(outcome)
             return
-        self.times.append(seconds or 0.0)
-        bad = outcome.get("diverged")
-        note = diverged_note(bad) if bad else outcome["reason"]
-        self.rows[run.name] = ("diverged" if bad else "ran", seconds, note)
+        self.times.append(seconds)
+        self._note("ran", run, state, seconds, "")
+        note = self.rows[run.name][3]
         eta = f", {self._eta({}, unfinished)}" if unfinished else ""
         self.display.line(f"{place}  ran in {duration(seconds)}{', ' + note if note else ''}{eta}")
 
@@ -214,27 +295,31 @@ class Batch:
 
     # --- the end ---
 
-    def teach(self) -> None:
+    def run_tutorials(self) -> None:
         """Executes the lessons: notebooks without a trial, which the whole plan alone includes."""
         if self.request.study or self.request.trial:
             return
         table = read_studies(Path(self.request.studies_file).absolute())
         settings = {**table["profiles"][self.request.profile], **self.request.overrides}
         for name, notebook in table.get("lessons", {}).items():
-            self._aside(name, notebook, "dataset", {"dataset": settings["dataset"]})
+            self._run_auxiliary_notebook(name, notebook, {"dataset": settings["dataset"]})
 
     def summarise(self) -> None:
         """Executes notebooks/summary.ipynb over all trials of the studies at hand; a failed trial is no hindrance."""
-        plan = json.dumps([run.name for run in self.request.plan(trial="")])
-        self._aside("summary", "summary.ipynb", "results_dir", {"results_dir": str(self.request.folder), "plan": plan})
+        states = {run.name: state_of(run, self.request.folder) for run in self.request.plan(trial="")}
+        write_asked(self.request.folder, states.values())
+        undone = [name for name, state in states.items() if state.kind not in ("done", "stale")]
+        plan = json.dumps(undone)  # those that are done are not missing, whatever their records are called
+        parameters = {"results_dir": str(self.request.folder), "plan": plan}
+        self._run_auxiliary_notebook("summary", "summary.ipynb", parameters)
 
-    def _aside(self, name: str, file: str, needed: str, parameters: dict) -> None:
-        """Executes a notebook that leaves no record into the run folder."""
-        notebook = Path(self.request.studies_file).absolute().parent / "notebooks" / file
-        if not notebook.exists():
-            return
-        read_notebook(notebook, needed)
+    def _run_auxiliary_notebook(self, name: str, file: str, parameters: dict) -> None:
+        """Executes a notebook that leaves no record into the run folder, unless nothing has run since it was made."""
+        notebook = self.request.root / "notebooks" / file
         target = self.request.folder / notebook.name
+        if not notebook.exists() or (target.exists() and not self.ran):
+            return
+        read_notebook(notebook, next(iter(parameters)))
         spec = {**self._common(notebook), "name": name, "parameters": parameters, "identity": {}}
         spec |= {"record": False, "publish_to": str(target)}
         with ThreadPoolExecutor(1) as pool:
@@ -243,28 +328,56 @@ class Batch:
         if outcome["kind"] == "done":
             self.display.line(f"{name}: {target}")
             return
-        self.rows[name] = ("failed", outcome.get("seconds"), outcome["reason"])
+        self.rows[name] = ("failed", outcome["seconds"], "", outcome["reason"])
         self.display.line(f"{name} FAILED: {outcome['reason']}")
         self._show_failure(outcome)
 
-    def stop(self, number: int) -> int:
+    def stop(self, why: str, code: int) -> int:
         unfinished = [run.name for run in self.plan if run.name not in self.rows]
-        name = signal.Signals(number).name
-        self.display.line(f"interrupted by {name}; {len(unfinished)} trials unfinished, nothing finished is lost.")
+        self.display.line(f"interrupted by {why}; {count(unfinished)} unfinished, nothing finished is lost.")
+        if code == 1:
+            self.display.line("unfinished: " + ", ".join(unfinished))
         self.display.line("The same command goes on from the last epochs.")
-        return 128 + number
+        return code
 
     def report(self) -> int:
         """Prints the table; the exit code."""
         width = max(len(name) for name in [*self.rows, "trial"])
-        self.display.line(f"\n{'trial':<{width}}  {'state':<8}  {'seconds':>7}  note")
-        for name, (state, seconds, note) in self.rows.items():
+        self.display.line(f"\n{'trial':<{width}}  {'state':<8}  {'seconds':>7}  {'test %':>6}  note")
+        for name, (state, seconds, percent, note) in self.rows.items():
             spent = "" if seconds is None else f"{seconds:.0f}"
-            self.display.line(f"{name:<{width}}  {state:<8}  {spent:>7}  {first_line(note)}".rstrip())
-        states = [state for state, _, _ in self.rows.values()]
+            line = f"{name:<{width}}  {state:<8}  {spent:>7}  {percent:>6}  {first_line(note)}"
+            self.display.line(line.rstrip())
+        states = [state for state, *_ in self.rows.values()]
         counts = ", ".join(f"{states.count(k)} {k}" for k in ("ran", "skipped", "stale", "diverged", "failed"))
         self.display.line(f"{len(states)} in all: {counts}")
         return 1 if "failed" in states else 0
+
+
+def accuracy(state: State, results: Path) -> str:
+    """Mean test accuracy after the last epoch, where a run has one trial; "" for sweeps."""
+    if len({(head["trial"]["study"], head["trial"]["name"]) for head in state.heads}) != 1:
+        return ""
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+        tables = [pd.read_csv(part_path(results, name) / "history.csv") for name in state.info["parts"]]
+        rows = pd.concat(tables).drop_duplicates(["seed", "epoch"])
+        if type(asked := state.info["settings"].get("seeds")) is int:
+            rows = rows[rows.seed < asked]
+        return f"{rows[rows.epoch == rows.epoch.max()].test_accuracy.mean():.2f}"
+    return ""
+
+
+def write_asked(folder: Path, states: Iterable[State]) -> None:
+    """Notes the keys of the parts that finished runs of this plan stand on: the summary leaves other settings out."""
+    asked: dict[str, list[str]] = {}
+    for state in states:
+        for name in state.info.get("parts", []):
+            trial, part = name.rsplit("/", 1)
+            if (key := part.split(".")[1]) not in asked.setdefault(trial, []):
+                asked[trial].append(key)
+    temporary = folder / f".{ASKED}.{os.getpid()}"
+    temporary.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(folder / ASKED)
 
 
 def first_line(text: str) -> str:
@@ -277,16 +390,26 @@ def diverged_note(bad: list[dict]) -> str:
 
 
 def outcome_of(future: Future) -> dict:
+    """What an executor answered; an answer that is none of `attempt.execute`'s is an error."""
     try:
-        return future.result()
+        answer = future.result()
+    except CancelledError:
+        return {"kind": "lost", "reason": "the scheduler's end", "seconds": 0.0}
     except Exception as error:  # Dask: a worker that died again and again, or could not import the package
-        return {"kind": "infrastructure", "reason": f"{type(error).__name__}: {attempt.plain_text(str(error))}"}
+        reason = f"{type(error).__name__}: {plain_text(str(error))}"
+        return {"kind": "infrastructure", "reason": reason, "seconds": 0.0}
+    fine = isinstance(answer, dict) and answer.get("kind") in OUTCOMES and isinstance(answer.get("reason"), str)
+    if not fine or type(answer.get("seconds")) not in (int, float):
+        return {"kind": "other", "reason": plain_text(f"malformed answer of a worker: {answer!r:.200}"), "seconds": 0.0}
+    return {**answer, "reason": plain_text(answer["reason"])}
 
 
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
     """Turns the first SIGINT, SIGTERM or SIGHUP into Interrupted; later ones are ignored while children end."""
-    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        numbers.append(signal.SIGHUP)
 
     def handler(number, _frame):
         for other in numbers:
@@ -306,6 +429,7 @@ def summary(request: Request) -> int:
     """Executes the summary notebook on what is there, even while a batch is at work."""
     check(request)
     batch = Batch(request, request.plan(), 1, Display())
+    batch.ran = True
     if not request.folder.is_dir():
         raise PlanError(f"{request.folder}: nothing has run yet")
     try:

@@ -8,11 +8,13 @@ from s6lib.batch import folders
 from s6lib.batch.plan import Run, State, state_of
 from s6lib.batch.pool import default_jobs
 from s6lib.batch.progress import Display, describe, duration, heartbeat, total_left
-from s6lib.batch.runner import Request, diverged_note, first_line, headline
+from s6lib.batch.runner import Request, check, diverged_note, first_line, headline
+from s6lib.records import plain_text
 
 
 def status(request: Request) -> int:
     """Prints every trial's state and the time left."""
+    check(request)
     folder, display = request.folder, Display()
     held = folders.in_use(folder / ".lock")
     plan = request.plan()
@@ -20,7 +22,7 @@ def status(request: Request) -> int:
     rows = {run.name: status_row(run, folder) for run in plan}
     width = max(map(len, rows), default=5)
     for name, (kind, _, note) in rows.items():
-        display.line(f"{name:<{width}}  {kind:<11}  {first_line(note)}".rstrip())
+        display.line(f"{name:<{width}}  {kind:<11}  {first_line(plain_text(note))}".rstrip())
     kinds = [kind for kind, _, _ in rows.values()]
     display.line(", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)))
     display.line(time_left(rows, folder, request.jobs or default_jobs(), held))
@@ -34,15 +36,15 @@ def status_row(run: Run, folder: Path) -> tuple[str, State, str]:
     if any(map(folders.alive, attempts)):
         return "running", state, describe("", beat).strip() if beat else ""
     if state.kind in ("done", "stale"):
-        bad = state.info.get("diverged")
-        return state.kind, state, "; ".join(filter(None, [state.reason, diverged_note(bad) if bad else ""]))
+        bad = diverged_note(state.diverged) if state.diverged else ""
+        return state.kind, state, "; ".join(filter(None, [state.reason, bad]))
     failure = Path(folder, ".failed", run.name, "failure.json")
     if failure.exists():
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            return "failed", state, json.loads(failure.read_text(encoding="utf-8"))["reason"]
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return "failed", state, plain_text(str(json.loads(failure.read_text(encoding="utf-8"))["reason"]))
     if Path(folder, ".work", run.name, "checkpoints").exists():
         return "missing", state, "interrupted; goes on from its last epoch"
-    return "missing" if state.kind in ("missing", "other") else state.kind, state, state.reason
+    return "missing" if state.kind == "other" else state.kind, state, state.reason
 
 
 def time_left(rows: dict, folder: Path, jobs: int, held: bool) -> str:

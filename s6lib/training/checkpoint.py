@@ -1,38 +1,77 @@
-"""One checkpoint per epoch, so that a training killed at any moment goes on where it was.
+"""A checkpoint per epoch, so that a training stopped at any moment goes on where it was.
 
-A batch says where through the environment, so that notebooks hold only science: `S6_CHECKPOINTS` is the folder for
-checkpoints, `S6_PREVIOUS` a published record whose seeds need not be trained again, `S6_HEARTBEAT` a file that is
-rewritten after every epoch for whoever watches, and `S6_QUIET` turns progress bars off. Without them nothing is
-written. A checkpoint is a safetensors file named after the training's identity; nothing is unpickled.
+Checkpoints lie in .work/<study>/<trial>/checkpoints of the results folder, or where the batch says: `S6_CHECKPOINTS` is
+their folder, `S6_HEARTBEAT` a file that is rewritten after every epoch for whoever watches, and `S6_QUIET` turns
+progress bars off. A checkpoint is its own SHA-256, a new line, and a safetensors file; nothing is unpickled.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
+
+from s6lib import paths
+
+KEPT = 2
 
 
 def in_batch() -> bool:
     return bool(os.environ.get("S6_QUIET"))
 
 
-def _file(identity: dict) -> Path | None:
-    folder = os.environ.get("S6_CHECKPOINTS")
-    if not folder:
-        return None
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    return Path(folder) / f"{key}.safetensors"
+class Checkpoints:
+    """The last two checkpoints of the training `identity`, which is what its name and content say they belong to."""
 
+    def __init__(self, identity: dict, study: str, trial: str):
+        default = paths.interactive_results() / ".work" / study / trial / "checkpoints"
+        self.folder, self.identity = Path(os.environ.get("S6_CHECKPOINTS") or default), identity
+        self.key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
-def save(identity: dict, tensors: dict[str, Tensor], values: dict) -> None:
-    """Replaces the checkpoint of the training `identity`, atomically."""
-    if file := _file(identity):
+    def files(self) -> list[Path]:
+        """From the newest to the oldest."""
+        return sorted(self.folder.glob(f"{self.key}-*.checkpoint"), reverse=True)
+
+    def save(self, tensors: dict[str, Tensor], values: dict) -> None:
+        """Adds a checkpoint, atomically, and removes those before the last two."""
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        _replace(file, safetensors.torch.save(plain, {"values": json.dumps(values)}))
+        text = json.dumps({"identity": self.identity, "values": values}).encode()
+        content = safetensors.torch.save({**plain, "json": torch.frombuffer(bytearray(text), dtype=torch.uint8)})
+        digest = hashlib.sha256(content).hexdigest().encode()
+        _replace(self.folder / f"{self.key}-{values['epoch']:06d}.checkpoint", digest + b"\n" + content)
+        for old in self.files()[KEPT:]:
+            old.unlink(missing_ok=True)
+
+    def restore(self) -> tuple[dict[str, Tensor], dict] | None:
+        """Tensors and values of the newest whole checkpoint; a damaged one is named, set aside, and not used."""
+        for file in self.files():
+            with contextlib.suppress(FileNotFoundError):  # another process has finished the same training
+                if found := self._read(file):
+                    return found
+                aside = file.with_suffix(".damaged")
+                file.replace(aside)
+                print(f"{file}: damaged, now {aside.name}; training goes on from the one before, else anew")
+        return None
+
+    def _read(self, file: Path) -> tuple[dict[str, Tensor], dict] | None:
+        digest, _, content = file.read_bytes().partition(b"\n")
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            return None
+        tensors = safetensors.torch.load(content)
+        text = json.loads(tensors.pop("json").numpy().tobytes())
+        return (tensors, text["values"]) if text["identity"] == self.identity else None
+
+    def remove(self) -> None:
+        """What a finished training needs no more."""
+        for file in [*self.files(), *self.folder.glob(f".{self.key}-*")]:
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # as far as they are empty
+            for folder in (self.folder, *self.folder.parents[:3]):
+                folder.rmdir()
 
 
 def beat(progress: dict) -> None:
@@ -45,18 +84,10 @@ def _replace(file: Path, content: bytes) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
+        with temporary.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def restore(identity: dict) -> tuple[dict[str, Tensor], dict] | None:
-    """Tensors and values of the last checkpoint of the training `identity`; None where none can be used."""
-    file = _file(identity)
-    try:
-        with safetensors.safe_open(file, "pt") as content:
-            values = json.loads(content.metadata()["values"])
-            return {name: content.get_tensor(name) for name in content.keys()}, values  # noqa: SIM118 (no dict)
-    except (OSError, TypeError, KeyError, ValueError, safetensors.SafetensorError):
-        return None  # none asked for, none yet, or torn by a full disk: from the start

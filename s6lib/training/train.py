@@ -1,15 +1,15 @@
 """Trial + data + seeds -> record: what a notebook calls."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 
 import torch
 
-from s6lib import records
+from s6lib import paths, records
 from s6lib.data import Dataset
 from s6lib.models.norms import divisors
-from s6lib.records import Record
+from s6lib.records import Record, RecordError
+from s6lib.training.checkpoint import Checkpoints
 from s6lib.training.precision import default_device, keep_freed_memory, resolve_precision
 from s6lib.training.trainer import Trainer
 from s6lib.trial import Trial, TrialError
@@ -26,34 +26,46 @@ def train_together(
     seeds: int | Sequence[int],
     precision: str = "auto",
     device: torch.device | str | None = None,
+    save: bool = True,
 ) -> list[Record]:
     """Trains trials that differ only in name and `l1` as one fused network, one replica per trial and seed.
 
     `seeds` is a number n (seeds 0 .. n - 1) or a list. Replica (trial i, seed j) uses the streams of seed j, so
     trials are paired by seed. Returns one record per trial. Raises TrialError on settings that do not fit.
+
+    What is finished is kept below `paths.interactive_results()`: seeds that are there are not trained again, a
+    training that was stopped goes on after its last whole epoch. `save=False` neither reads nor leaves anything.
     """
     seeds = check_seeds(seeds)
     check_fit(trials, dataset)
     device = torch.device(device) if device else default_device()
     keep_freed_memory()
     precision = resolve_precision(precision, device)
-    old = previous(trials, dataset.describe(), precision)
-    missing = [seed for seed in seeds if not all(record and seed in record.seeds for record in old)]
-    if not missing:
-        return [records.select(record, seeds) for record in old if record]
-    trainer = Trainer(trials, dataset.to(device), missing, precision)
-    trainer.run()
-    kept = [seed for seed in seeds if seed not in missing]
-    pairs = zip(old, trainer.records(), strict=True)
-    return [records.merge(records.select(a, kept), b) if a and kept else b for a, b in pairs]
+    if not save:
+        trainer = Trainer(trials, dataset.to(device), seeds, precision)
+        trainer.run()
+        return trainer.records()
+
+    description = dataset.describe()
+    found = [records.read(trial, description, precision, seeds) for trial in trials]
+    if missing := [seed for seed in seeds if not all(record and seed in record.seeds for record in found)]:
+        train_and_add(trials, dataset.to(device), missing, precision)
+        found = [records.read(trial, description, precision, seeds) for trial in trials]
+    whole = [record for record in found if record and len(record.seeds) == len(seeds)]
+    if len(whole) < len(trials):
+        folder = paths.interactive_results() / trials[0].study
+        raise RecordError(f"{folder}: what was just trained cannot be read back; records.find says why")
+    return whole
 
 
-def previous(trials: Sequence[Trial], dataset: dict, precision: str) -> list[Record | None]:
-    """For each trial, its committed record on the same data at the same precision, if `S6_PREVIOUS` holds one."""
-    folder = os.environ.get("S6_PREVIOUS")
-    found = records.find(folder)[0] if folder else []
-    fits = {r.trial: r for r in found if r.dataset == dataset and r.provenance.get("precision") == precision}
-    return [fits.get(trial) for trial in trials]
+def train_and_add(trials: Sequence[Trial], dataset: Dataset, seeds: list[int], precision: str) -> None:
+    """Trains `seeds`, from the last checkpoint where there is one, and adds a part to every trial."""
+    trainer = Trainer(trials, dataset, seeds, precision)
+    checkpoints = Checkpoints(trainer.identity(), trials[0].study, trials[0].name)
+    trainer.run(checkpoints)
+    for record in trainer.records():
+        records.add(record)
+    checkpoints.remove()
 
 
 def check_seeds(seeds: int | Sequence[int]) -> list[int]:

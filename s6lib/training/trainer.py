@@ -20,7 +20,7 @@ from s6lib.models.describe import count_parameters
 from s6lib.models.replicas import stack_replicas
 from s6lib.provenance import provenance, source_fingerprint
 from s6lib.records import Record
-from s6lib.training import checkpoint
+from s6lib.training.checkpoint import Checkpoints, beat, in_batch
 from s6lib.training.optim import add_l1_subgradient, make_optimiser, soft_threshold
 from s6lib.trial import Trial
 
@@ -50,22 +50,23 @@ class Trainer:
     def _per_replica(self, values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
 
-    def run(self) -> None:
-        """Trains the epochs that are left, from the last checkpoint where there is one."""
-        if found := checkpoint.restore(self.identity()):
+    def run(self, checkpoints: Checkpoints | None = None) -> None:
+        """Trains the epochs that are left, from the last of `checkpoints` where there is one."""
+        if found := checkpoints and checkpoints.restore():
             self.load_state(*found)
             self.logits = self.evaluate()
         with tqdm(total=self.trial.epochs, initial=self.epoch, unit="epoch", **self._bar()) as bar:
             while self.epoch < self.trial.epochs and (self.bad_step < 0).any():
                 self.run_epoch()
-                checkpoint.save(self.identity(), *self.state())
-                checkpoint.beat(self._progress())
+                if checkpoints:
+                    checkpoints.save(*self.state())
+                beat(self._progress())
                 bar.update()
                 bar.set_postfix_str(f"mean test accuracy {self._mean('test_accuracy'):.2f} %")
 
     def _bar(self) -> dict:
         name = self.trial.name if len(self.trials) == 1 else f"{len(self.trials)} trials"
-        return {"desc": f"{name} x {len(self.seeds)} seeds", "disable": checkpoint.in_batch()}
+        return {"desc": f"{name} x {len(self.seeds)} seeds", "disable": in_batch()}
 
     def _progress(self) -> dict:
         """What a watcher of the batch is told."""
@@ -264,7 +265,6 @@ class Trainer:
             "threads": torch.get_num_threads(),
             "replicas_together": self.replicas,
             "seconds": sum(row["seconds"] for row in self.history if row["replica"] == self.history[0]["replica"]),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 
 

@@ -127,7 +127,7 @@ def test_headline_names_the_data(pair, tmp_path):
     # data first, then how many replicas there are and how many were lost
     text = tables.headline(pair, ["x: unreadable"], str(tmp_path))
     assert text.startswith("MNIST: 60 training and 20 test images. 2 trials, 10 replicas, 0 of them diverged.")
-    assert text.endswith("1 records left out.")
+    assert text.endswith("1 left out.")
 
 
 def test_the_reference_is_named_alike_everywhere(pair):

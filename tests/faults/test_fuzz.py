@@ -12,7 +12,9 @@ from arena import FULL
 
 from s6lib import records
 from s6lib.batch import plan
+from s6lib.provenance import source_fingerprint
 from s6lib.records import Record, RecordError
+from s6lib.records.parts import _digest
 from s6lib.trial import make_trial
 
 MUTATIONS = 500
@@ -33,11 +35,11 @@ def sound(tmp_path_factory) -> Path:
         logits=random_numbers.normal(size=(2, 9, 10)).astype(np.float16),
         labels=np.arange(9),
         weights={"w": np.zeros((2, 3), np.float32)},
-        provenance=records.provenance(),
+        provenance={"source": source_fingerprint("batch", "regularisers"), "seconds": 2.5, "threads": 1},
     )
-    path = records.save(record, tmp_path_factory.mktemp("sound") / "s" / "bn")
-    info = {"settings": {"epochs": 2}, "records": ["."], "code": "c", "seconds": 1.0, "diverged": []}
-    (path / "run.json").write_text(json.dumps(info))
+    path = records.add(record, tmp_path_factory.mktemp("sound"))
+    info = {"settings": {"epochs": 2}, "parts": [f"regularisers/bn/{path.name}"], "code": "c", "data": None}
+    (path / "run.json").write_text(json.dumps({**info, "seconds": 1.0}))
     return path
 
 
@@ -72,16 +74,20 @@ def resign(folder: Path, name: str) -> None:
         head.pop("sha256", None)
         if name != "record.json":
             head["files"][name] = records.sha256(folder / name)
-        file.write_text(json.dumps({**head, "sha256": records._digest(head)}))
+        file.write_text(json.dumps({**head, "sha256": _digest(head)}))
     except (ValueError, AttributeError, TypeError, RecursionError):
         pass  # no JSON any more: nothing to sign
 
 
 def read(folder: Path) -> str:
     """What a batch and a summary do with a record; its name, or why it was refused."""
-    run = plan.Run("s", "bn", Path("x"), {}, {"epochs": 2}, "c")
-    assert plan.state_of(run, folder.parent.parent).kind in ("done", "stale", "other", "damaged")
-    found, left_out = records.find(folder.parent.parent)
+    root = folder.parents[2]
+    run = plan.Run("regularisers", "bn", Path("x"), {}, {"epochs": 2}, "c")
+    made = folder.parent / f"run.{plan.run_key({'epochs': 2})}"
+    made.mkdir(exist_ok=True)
+    (made / "run.json").write_bytes((folder / "run.json").read_bytes())
+    assert plan.state_of(run, root).kind in ("done", "stale", "other", "damaged")
+    found, left_out = records.find(root)
     assert len(found) + len(left_out) == 1
     assert all(str(folder) in line for line in left_out)
     try:
@@ -96,7 +102,7 @@ def read(folder: Path) -> str:
 @pytest.mark.parametrize("name", FILES)
 def test_damaged_files(sound, tmp_path, name, signed):
     """500 mutations each: refused or read, never another exception; unsigned damage is always refused."""
-    dice, folder = random.Random(f"{name} {signed}"), tmp_path / "s" / "bn"
+    dice, folder = random.Random(f"{name} {signed}"), tmp_path / "regularisers" / "bn" / sound.name
     folder.mkdir(parents=True)
     contents = {file: (sound / file).read_bytes() for file in FILES}
     original, refused = records.load(sound).describe(), 0

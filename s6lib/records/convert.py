@@ -1,0 +1,69 @@
+"""`python -m s6lib.records.convert <run folder>`: records of the older layout, one folder per trial, become parts.
+
+A record whose seeds came from several trainings becomes several parts, each with its own provenance. The old folder
+goes only when its parts read back with the same numbers.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from s6lib.records.parts import add, is_part_name, load, part_folders
+from s6lib.records.record import FILES, Record, RecordError
+
+
+def convert(root: Path) -> list[Path]:
+    """Converts every record of the older layout below `root`; the parts made. Their place is <study>/<trial>."""
+    made = []
+    for folder in [path for path in part_folders(root) if not is_part_name(path.name)]:
+        old = load(folder)
+        parts = [add(piece, root) for piece in split(old)]
+        _compare(old, [load(part) for part in parts])
+        for name in ("record.json", *FILES):
+            (folder / name).unlink()
+        while folder != root and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
+        made += parts
+    return made
+
+
+def split(record: Record) -> list[Record]:
+    """One record for every training that the seeds of `record` come from."""
+    pieces, left, provenance = [], list(record.seeds), dict(record.provenance)
+    while provenance:
+        earlier = provenance.pop("merged_with", {"seeds": [], "provenance": {}})
+        mine = [seed for seed in left if seed not in earlier["seeds"]]
+        pieces.append(dataclasses.replace(select(record, mine), provenance=provenance))
+        left, provenance = [seed for seed in left if seed in earlier["seeds"]], dict(earlier["provenance"])
+    return pieces[::-1]
+
+
+def select(record: Record, seeds: list[int]) -> Record:
+    rows = [record.seeds.index(seed) for seed in seeds]
+    return dataclasses.replace(
+        record,
+        seeds=seeds,
+        history=record.history[record.history.seed.isin(seeds)],
+        weight_norms=record.weight_norms[record.weight_norms.seed.isin(seeds)],
+        logits=record.logits[rows],
+        weights={name: value[rows] for name, value in record.weights.items()},
+        diverged=[entry for entry in record.diverged if entry["seed"] in seeds],
+    )
+
+
+def _compare(old: Record, parts: list[Record]) -> None:
+    for part in parts:
+        again = select(old, part.seeds)
+        same = again.history.reset_index(drop=True).equals(part.history)
+        same &= again.weight_norms.reset_index(drop=True).equals(part.weight_norms)
+        same &= np.array_equal(again.logits, part.logits, equal_nan=True)
+        same &= all(np.array_equal(again.weights[name], part.weights[name], equal_nan=True) for name in again.weights)
+        if not same:
+            raise RecordError(f"{old.path}: {part.path} does not read back with its numbers; the old one was kept")
+
+
+if __name__ == "__main__":
+    print(*convert(Path(sys.argv[1])), sep="\n")

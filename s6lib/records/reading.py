@@ -1,0 +1,201 @@
+"""Reading a trial: its parts of one key together, a seed that comes twice once, and what was left out and why."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from s6lib import paths
+from s6lib.provenance import source_fingerprint
+from s6lib.records.parts import claim, is_part_name, load, part_folders, plain_text, read_head, trial_of
+from s6lib.records.record import Record, RecordError
+
+if TYPE_CHECKING:
+    from s6lib.trial import Trial
+
+ASKED = "asked.json"  # beside a run's studies: {study/trial: keys of the parts that its last run asked for}
+Part = tuple[Path, dict]  # its folder, and its head
+
+
+def is_stale(head: dict) -> bool:
+    """Whether the code that trained a part, of which record.json is `head`, has changed since."""
+    normaliser, network = str(head["trial"].get("normaliser")), str(head["trial"].get("network"))
+    return head["provenance"].get("source") != source_fingerprint(normaliser, network)
+
+
+def read(
+    trial: "Trial", dataset: dict, precision: str, seeds: Sequence[int] | None = None, root: str | Path = ""
+) -> Record | None:
+    """The record of `trial` by today's code from its parts below `root`; None where no part fits.
+
+    `seeds` narrows it down to those that are there among them, in that order.
+    """
+    folder = Path(root or paths.interactive_results(), trial.study, trial.name)
+    parts, left_out = _heads(folder)
+    fitting = [part for part in parts if _fits(part[1], trial, dataset, precision)]
+    fresh = [part for part in fitting if not is_stale(part[1])]
+    left_out += _count(folder, len(parts) - len(fitting), "of other settings, data or precision")
+    left_out += _count(folder, len(fitting) - len(fresh), "by other training code (stale)")
+    record = _together(folder, fresh, left_out, seeds)
+    claim([part["path"] for part in record.parts] if record else [])
+    return record
+
+
+def find(root: str | Path) -> tuple[list[Record], list[str]]:
+    """All records below `root`, one per trial and key, in order of paths, and a line for what had to be left out.
+
+    Of parts by different training code today's are read, else the newest: those records say that they are `stale`.
+    Where a run noted what it asked for, parts of the same trial with other settings are left out.
+    """
+    parts, left_out = _heads(Path(root))
+    asked = _asked(Path(root))
+    groups: dict[tuple[Path, str], list[Part]] = {}
+    other: dict[Path, list[Path]] = {}
+    for path, head in parts:
+        keys = asked.get(f"{head['trial']['study']}/{head['trial']['name']}")
+        if keys and path.name.split(".")[1] not in keys:
+            other.setdefault(path.parent, []).append(path)
+            continue
+        groups.setdefault((path.parent, _identity(head)), []).append((path, head))
+    for folder, unasked in other.items():
+        left_out += _count(folder, len(unasked), "of other settings than the last run asked for")
+    found = []
+    for (folder, _), group in groups.items():
+        chosen, stale = _newest_code(group)
+        lines = _count(folder, len(group) - len(chosen), "by other training code (stale)")
+        if record := _together(folder, chosen, lines):
+            record.stale = stale
+            found.append(record)
+        left_out += lines
+    return found, left_out
+
+
+def where(record: Record) -> str:
+    """For readers: where a record lies, in how many parts, and what was left out there."""
+    if record.path is None:
+        return f"{record.name}: not saved"
+    parts = "1 part" if len(record.parts) == 1 else f"{len(record.parts)} parts"
+    return "\n".join([f"{paths.relative_to_home(record.path)}: {parts}", *record.left_out])
+
+
+# --- which parts -----------------------------------------------------------------------------------
+
+
+def _heads(root: Path) -> tuple[list[Part], list[str]]:
+    """Every part below `root` whose head can be used, and a line for every other."""
+    parts, left_out = [], []
+    for folder in part_folders(root):
+        try:
+            if not is_part_name(folder.name):
+                raise RecordError(f"{folder}: of an older layout; `python -m s6lib.records.convert` makes parts of it")
+            head = read_head(folder)
+            trial_of(head)
+            parts.append((folder, head))
+        except RecordError as error:
+            left_out.append(plain_text(str(error)))
+        except Exception as error:  # a trial that cannot be made
+            left_out.append(plain_text(f"{folder}: not a usable record ({type(error).__name__}: {error})"))
+    return parts, left_out
+
+
+def _asked(root: Path) -> dict[str, list[str]]:
+    try:
+        asked = json.loads((root / ASKED).read_bytes())
+        return {name: keys for name, keys in asked.items() if isinstance(keys, list)}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}  # no run of the batch
+
+
+def _fits(head: dict, trial: "Trial", dataset: dict, precision: str) -> bool:
+    return head["dataset"] == dataset and head["provenance"].get("precision") == precision and trial_of(head) == trial
+
+
+def _identity(head: dict) -> str:
+    return json.dumps([trial_of(head).settings(), head["dataset"], head["provenance"].get("precision")], sort_keys=True)
+
+
+def _newest_code(parts: list[Part]) -> tuple[list[Part], bool]:
+    """The parts by today's code, else by the code of the part finished last; and whether that code is another."""
+    if fresh := [part for part in parts if not is_stale(part[1])]:
+        return fresh, False
+    source = max(parts, key=_finished)[1]["provenance"].get("source")
+    return [part for part in parts if part[1]["provenance"].get("source") == source], True
+
+
+def _finished(part: Part) -> tuple[str, str]:
+    return part[1].get("finished", ""), part[0].name
+
+
+def _count(folder: Path, number: int, what: str) -> list[str]:
+    parts = "1 part" if number == 1 else f"{number} parts"
+    return [f"{folder}: {parts} {what} left out"] if number else []
+
+
+# --- together --------------------------------------------------------------------------------------
+
+
+def _together(
+    folder: Path, parts: list[Part], left_out: list[str], seeds: Sequence[int] | None = None
+) -> Record | None:
+    """One record of parts that belong together; a seed counts from the part finished first. Adds to `left_out`."""
+    pieces: list[tuple[Record, list[int]]] = []
+    taken: set[int] = set()
+    for path, head in sorted(parts, key=_finished):
+        asked = [seed for seed in head["seeds"] if seeds is None or seed in seeds]
+        new = [seed for seed in asked if seed not in taken]
+        if twice := len(asked) - len(new):
+            left_out.append(f"{path}: {twice} of {len(head['seeds'])} seeds left out, they come twice")
+        if not new:
+            continue
+        try:
+            piece = load(path)
+            _check_alike(pieces, piece)
+        except RecordError as error:
+            left_out.append(str(error))
+            continue
+        taken |= set(new)
+        pieces.append((piece, new))
+    return _join(folder, pieces, left_out, seeds) if pieces else None
+
+
+def _check_alike(pieces: list[tuple[Record, list[int]]], piece: Record) -> None:
+    """Raises RecordError where a part that is whole by itself does not go with those before it."""
+    if not pieces:
+        return
+    first, shapes = pieces[0][0], lambda record: {name: value.shape[1:] for name, value in record.weights.items()}
+    if not np.array_equal(first.labels, piece.labels) or shapes(first) != shapes(piece):
+        raise RecordError(f"{piece.path}: its labels or weights do not go with those of {first.path}")
+
+
+def _join(folder: Path, pieces: list, left_out: list[str], seeds: Sequence[int] | None) -> Record:
+    have = [seed for _, new in pieces for seed in new]
+    order = sorted(have) if seeds is None else [seed for seed in seeds if seed in have]
+    rows = [have.index(seed) for seed in order]
+    newest = pieces[-1][0]  # they come in the order in which they were finished
+
+    def arrays(pick) -> np.ndarray:
+        return np.concatenate([pick(one)[[one.seeds.index(seed) for seed in new]] for one, new in pieces])[rows]
+
+    def table(name: str) -> pd.DataFrame:
+        tables = [frame[frame.seed.isin(new)] for one, new in pieces if len(frame := getattr(one, name))]
+        whole = pd.concat(tables) if tables else getattr(newest, name)
+        return whole.sort_values(["seed", "epoch"], ignore_index=True)
+
+    return Record(
+        trial=newest.trial,
+        dataset=newest.dataset,
+        seeds=order,
+        history=table("history"),
+        weight_norms=table("weight_norms"),
+        logits=arrays(lambda one: one.logits),
+        labels=newest.labels,
+        weights={name: arrays(lambda one, name=name: one.weights[name]) for name in newest.weights},
+        provenance=newest.provenance,
+        diverged=[entry for one, new in pieces for entry in one.diverged if entry["seed"] in new],
+        path=folder,
+        parts=[{"path": one.path, "seeds": new, "provenance": one.provenance} for one, new in pieces],
+        left_out=left_out,
+    )

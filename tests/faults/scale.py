@@ -1,0 +1,56 @@
+"""Whether times grow with the number of parts and no faster: `python tests/faults/scale.py [parts] [trials]`.
+
+Adds that many trivial parts to one trial, or one part each to that many trials, and times reading and `status`.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from test_records import TRIAL, record_of
+
+from s6lib import records
+from s6lib.batch.plan import make_plan, run_key
+
+
+def main(parts: int = 2000, trials: int = 200) -> None:
+    for count in (parts // 4, parts):
+        measure(f"{count} parts of one trial", 1, count)
+    measure(f"{trials} trials of one part", trials, 1)
+
+
+def measure(what: str, trials: int, parts: int) -> None:
+    """Times of finding all records, and of `status` in a process of its own."""
+    root = Path(tempfile.mkdtemp(dir=os.environ.get("TMPDIR", "/tmp")))
+    (root / "notebooks").mkdir()
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": 'dataset: str = "digits"'}
+    (root / "notebooks/x.ipynb").write_text(json.dumps({"cells": [cell]}))
+    names = [f"t{i}" for i in range(trials)]
+    lines = ["[profiles.quick]", "[studies.regularisers]", *[f'{name} = {{ notebook = "x.ipynb" }}' for name in names]]
+    (root / "studies.toml").write_text("\n".join(lines) + "\n")
+    for run in make_plan(root / "studies.toml", "quick"):
+        trial = dataclasses.replace(TRIAL, name=run.trial)
+        made = [records.add(record_of(seed, trial=trial), root / "results/quick") for seed in range(parts)]
+        folder = made[0].parent / f"run.{run_key(run.settings)}"
+        folder.mkdir()
+        info = {"settings": run.settings, "code": run.code, "data": None, "seconds": 1.0}
+        claims = [str(part.relative_to(root / "results/quick")) for part in made]
+        (folder / "run.json").write_text(json.dumps({**info, "parts": claims}))
+    start = time.monotonic()
+    found, left_out = records.find(root / "results/quick")
+    reading = time.monotonic() - start
+    assert sum(len(record.seeds) for record in found) == trials * parts
+    assert left_out == []
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-m", "s6lib", "status"], cwd=root, check=True, stdout=subprocess.DEVNULL)
+    print(f"{what}: read in {reading:.1f} s, status in {time.monotonic() - start:.1f} s")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
