@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -206,23 +207,26 @@ def read_head(path: str | Path) -> dict:
     return head
 
 
-def _is_count(low: int = 0, high: float = math.inf) -> Callable[[object], bool]:
+Check = Callable[[Any], bool]
+
+
+def _is_count(low: int = 0, high: float = math.inf) -> Check:
     return lambda value: type(value) is int and low <= value <= high
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < math.inf
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) < 1000 and value.isprintable()
 
 
-def _is_counts(value: object) -> bool:
+def _is_counts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_count(high=2**63 - 1), value)) and len(set(value)) == len(value)
 
 
-HEAD = {
+HEAD: dict[str, Check] = {
     "format": lambda value: value in (1, 2),
     "trial": lambda value: isinstance(value, dict) and all(map(_is_text, (value.get("name"), value.get("study")))),
     "dataset": lambda value: isinstance(value, dict),
@@ -231,9 +235,11 @@ HEAD = {
     "provenance": lambda value: isinstance(value, dict),
     "files": lambda value: isinstance(value, dict) and all(_is_text(value.get(name)) for name in FILES),
 }
-DATASET = dict.fromkeys(("name", "title", "checksum"), _is_text)
+DATASET: dict[str, Check] = dict.fromkeys(("name", "title", "checksum"), _is_text)
 DATASET |= dict.fromkeys(("train_images", "test_images"), _is_count(1, 10**7))
-PROVENANCE = dict.fromkeys(("source", "precision", "device", "python", "platform", "processor", "finished"), _is_text)
+PROVENANCE: dict[str, Check] = dict.fromkeys(
+    ("source", "precision", "device", "python", "platform", "processor", "finished"), _is_text
+)
 PROVENANCE |= dict.fromkeys(("parameters", "threads"), _is_count())
 PROVENANCE |= {"replicas_together": _is_count(1), "seconds": _is_number, "versions": lambda v: isinstance(v, dict)}
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from arena import Dask, kill, only_full
+from arena import FULL, ROUNDS, Dask, kill, only_full
 from batch_project import TRAIN, TRIVIAL, Project, until
 from table import PAGE, page, tests
 
@@ -425,7 +425,7 @@ for seeds in (4, 8, 12): training.train(make_trial("regularisers", "bn", epochs=
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("round_", range(3))
+@pytest.mark.parametrize("round_", range(2 * ROUNDS if FULL else 1))
 def test_two_add_parts_at_once_and_are_killed(tmp_path, few, dice, round_, monkeypatch):
     """Two processes add the same seeds side by side, one is killed: nothing lost, doubled or different."""
     monkeypatch.setenv("S6_LAB", str(tmp_path))
