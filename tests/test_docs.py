@@ -41,6 +41,14 @@ def test_every_quoted_number_is_current(capsys):
     assert report.main(["--check"]) == 0, capsys.readouterr().out
 
 
+def test_a_difference_fails_the_check(tmp_path, monkeypatch, capsys):
+    # exit code 1, and a word on how to mend it
+    copy = copied(ROOT / "README.md", tmp_path, lambda text: text.replace("0.01 points", "0.02 points"))
+    monkeypatch.setattr(markers, "files", lambda: [copy])
+    assert report.main(["--check"]) == 1
+    assert "`make docs` writes the texts anew" in capsys.readouterr().err
+
+
 def test_every_value_is_quoted_somewhere():
     # and every marker names one that exists; `value` says so where it does not
     quoted = {name.split()[0] for path in MARKED for name, _ in markers.marked(path)}

@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from s6lib.models import norms
 from s6lib.models.norms import (
     EPS,
     NORMALISERS,
@@ -17,6 +19,7 @@ from s6lib.models.norms import (
     divisors,
     make_norm,
 )
+from s6lib.models.replicas import stack_replicas
 
 N, C, H, W = 6, 4, 5, 3  # one replica's test input
 GROUPS, SPLITS = 2, 3
@@ -41,33 +44,43 @@ def per_channel(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
-def reference(name: str, x: Tensor, weight: Tensor, bias: Tensor, tau: Tensor | None) -> Tensor:
-    """One replica's normaliser in training, from torch.nn.functional or written out: [N, C, H, W] -> the same."""
-    if name == "batch":
-        return F.batch_norm(x, None, None, weight, bias, True)
-    if name == "ghost":
-        y = torch.empty_like(x)
-        for k in range(SPLITS):
-            y[k::SPLITS] = F.batch_norm(x[k::SPLITS], None, None, weight, bias, True)
-        return y
-    if name == "layer":
-        return F.layer_norm(x, (C, H, W)) * per_channel(weight) + per_channel(bias)
-    if name == "layer_full":
-        return F.layer_norm(x, (C, H, W), weight, bias)
-    if name in ("group", "group_ws"):
-        return F.group_norm(x, GROUPS, weight, bias)
-    if name == "instance":
-        return F.instance_norm(x, weight=weight, bias=bias)
-    if name == "rms":
-        mean_square = (x**2).sum((1, 2, 3)) / (C * H * W)
-        return x / (mean_square + 1e-5).sqrt()[:, None, None, None] * per_channel(weight) + per_channel(bias)
-    if name == "filter_response":
-        mean_square = (x**2).sum((2, 3), keepdim=True) / (H * W)
-        y = x / (mean_square + 1e-6).sqrt() * per_channel(weight) + per_channel(bias)
-        return torch.where(y > per_channel(tau), y, per_channel(tau).expand_as(y))
-    # batch renorm's first step: r_max = 1 and d_max = 0, which is batch norm
-    assert name == "batch_renorm"
-    return F.batch_norm(x, None, None, weight, bias, True)
+def is_normaliser(kind) -> bool:
+    """Whether this is a class of our own in the module of normalisers."""
+    return isinstance(kind, type) and issubclass(kind, torch.nn.Module) and kind.__module__ == norms.__name__
+
+
+def ghost_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    y = torch.empty_like(x)
+    for k in range(SPLITS):
+        y[k::SPLITS] = F.batch_norm(x[k::SPLITS], None, None, weight, bias, True)
+    return y
+
+
+def rms_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    mean_square = (x**2).sum((1, 2, 3)) / (C * H * W)
+    return x / (mean_square + 1e-5).sqrt()[:, None, None, None] * per_channel(weight) + per_channel(bias)
+
+
+def filter_response_reference(x: Tensor, weight: Tensor, bias: Tensor, tau: Tensor) -> Tensor:
+    mean_square = (x**2).sum((2, 3), keepdim=True) / (H * W)
+    y = x / (mean_square + 1e-6).sqrt() * per_channel(weight) + per_channel(bias)
+    return torch.where(y > per_channel(tau), y, per_channel(tau).expand_as(y))
+
+
+# One replica's normaliser in training, from torch.nn.functional or written out: (x [N, C, H, W], its parameters) -> y.
+# Batch renorm's first step, with r_max = 1 and d_max = 0, is batch norm.
+REFERENCES = {
+    "batch": lambda x, weight, bias: F.batch_norm(x, None, None, weight, bias, True),
+    "ghost": ghost_reference,
+    "layer": lambda x, weight, bias: F.layer_norm(x, (C, H, W)) * per_channel(weight) + per_channel(bias),
+    "layer_full": lambda x, weight, bias: F.layer_norm(x, (C, H, W), weight, bias),
+    "group": lambda x, weight, bias: F.group_norm(x, GROUPS, weight, bias),
+    "group_ws": lambda x, weight, bias: F.group_norm(x, GROUPS, weight, bias),
+    "instance": lambda x, weight, bias: F.instance_norm(x, weight=weight, bias=bias),
+    "rms": rms_reference,
+    "filter_response": filter_response_reference,
+    "batch_renorm": lambda x, weight, bias: F.batch_norm(x, None, None, weight, bias, True),
+}
 
 
 def forward_and_gradient(function, x: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,22 +92,47 @@ def forward_and_gradient(function, x: Tensor, cotangent: Tensor) -> tuple[Tensor
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_forward_and_input_gradient(name, replicas):
     # Output and gradient are the reference's, each replica's own.
     norm = norm_at(name, replicas)
     x = input_for(norm, replicas)
     cotangent = torch.randn_like(x)
     y, gradient = forward_and_gradient(norm, x, cotangent)
-
-    values = [norm.weight, norm.bias, getattr(norm, "tau", None)]
     for r in range(replicas):
         mine = slice(r * C, (r + 1) * C)
-        parts = [None if value is None else value[mine] for value in values]
+        values = [parameter[mine] for parameter in norm.parameters()]
         part = x[:, mine].detach().requires_grad_()
-        expected = forward_and_gradient(lambda x, p=parts: reference(name, x, *p), part, cotangent[:, mine])
+        expected = forward_and_gradient(lambda x, v=values: REFERENCES[name](x, *v), part, cotangent[:, mine])
         torch.testing.assert_close(y[:, mine], expected[0], rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(gradient[:, mine], expected[1], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_fused_replicas_are_separate_normalisers(name):
+    # For every normaliser, a new one too: outputs, input gradients and statistics of R fused replicas are those of R.
+    fused = norm_at(name, 3)
+    x = input_for(fused, 3)
+    cotangent, start = torch.randn_like(x), stack_replicas(copy.deepcopy(fused.state_dict()), 3)
+    y, gradient = forward_and_gradient(fused, x, cotangent)
+    after = stack_replicas(fused.state_dict(), 3)
+    for r in range(3):
+        mine, alone = slice(r * C, (r + 1) * C), norm_at(name)
+        alone.load_state_dict({key: value[r] for key, value in start.items()})
+        expected = forward_and_gradient(alone, x[:, mine].detach().requires_grad_(), cotangent[:, mine])
+        torch.testing.assert_close((y[:, mine], gradient[:, mine]), expected, rtol=1e-10, atol=1e-10)
+        state = {key: value[r] for key, value in after.items()}
+        torch.testing.assert_close(state, dict(alone.state_dict()), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in vars(norms).values() if is_normaliser(kind)], ids=lambda k: k.__name__
+)
+def test_normalisers_are_documented(kind):
+    # Which axes it averages over, and whose idea it is.
+    text = " ".join(kind.__doc__.split())
+    assert "verages over (" in text
+    assert re.search(r"arXiv \d{4}\.\d{4,5}", text)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -119,13 +157,11 @@ def test_normalises(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_parameters_start_neutral(name):
-    # Scale 1, shift 0 and, for filter response norm, threshold 0; one of each per channel but for layer_full.
+    # Scale 1, shift 0 and whatever else at 0, all of them per channel but for layer_full.
     norm = make_norm(name, NormContext(C, H, W, replicas=2))
     shape = (2 * C, H, W) if name == "layer_full" else (2 * C,)
-    expected = {"weight": torch.ones(shape), "bias": torch.zeros(shape)}
-    if name == "filter_response":
-        expected["tau"] = torch.zeros(shape)
-    torch.testing.assert_close(dict(norm.named_parameters()), expected, rtol=0, atol=0)
+    for key, value in norm.named_parameters():
+        torch.testing.assert_close(value.detach(), torch.full(shape, float(key == "weight")), rtol=0, atol=0)
 
 
 def test_none_is_no_layer():
@@ -239,8 +275,9 @@ def test_state_moves_in_training_only(name):
     start = copy.deepcopy(norm.state_dict())
     norm(input_for(norm, 2))
     moved = {key for key, value in norm.state_dict().items() if not torch.equal(value, start[key])}
-    assert ({"running_mean", "running_var"} <= moved) == (name in WITH_STATISTICS)
-    assert moved <= {"running_mean", "running_var", "num_batches_tracked", "steps"}
+    assert moved <= {key for key, _ in norm.named_buffers()}
+    if name in REFERENCES:
+        assert ({"running_mean", "running_var"} <= moved) == (name in WITH_STATISTICS)
 
     trained = copy.deepcopy(norm.state_dict())
     norm.eval()(input_for(norm, 2))

@@ -400,6 +400,13 @@ def test_training_loss_is_a_mean_over_images(digits):
     assert trainer.history[0]["train_accuracy"] == pytest.approx(accuracy.item())
 
 
+def test_evaluation_sees_the_test_images_as_they_are(tiny):
+    # Normalised and nothing else: no rotation, no shift, every image once, in order.
+    trainer = trained(sgd(), tiny, [3])
+    expected = trainer.net.eval()(tiny.normalise(tiny.test_images, torch.float64)[:, None])[:, 0]
+    torch.testing.assert_close(trainer.logits[0], expected, rtol=1e-12, atol=1e-12)
+
+
 def _logits_of(trainer: Trainer, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return trainer.net(trainer.dataset.normalise(images, torch.float64)[:, None]).transpose(0, 1)
