@@ -82,7 +82,7 @@ class Display:
         self.drawn, self.last = 0, time.monotonic()
         self.unlogged = [time.strftime("--- %Y-%m-%d %H:%M:%S")]
         with contextlib.suppress(AttributeError, ValueError):
-            self.stream.reconfigure(errors="backslashreplace")
+            self.stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
     def line(self, text: str) -> None:
         self._erase()
