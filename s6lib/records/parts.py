@@ -25,6 +25,7 @@ from s6lib.records.record import FILES, HISTORY, WEIGHT_NORMS, Record, RecordErr
 
 PART = re.compile(r"seeds-([0-9]+(?:-[0-9]+)?(?:_[0-9]+(?:-[0-9]+)?)*)\.([0-9a-f]{8})(?:\.[0-9]+)?")
 HEAD_BYTES, ROW_BYTES = 1 << 24, 400  # no record.json and no row of a table is longer
+RANGES = 8  # of seeds in a part's name
 
 
 # --- names -----------------------------------------------------------------------------------------
@@ -39,7 +40,15 @@ def part_name(seeds: Iterable[int], key: str) -> str:
     """`seeds-0-4_7.3f2a9c1d`; of more ranges than a name can hold only the first are in it."""
     runs = [list(run) for _, run in itertools.groupby(enumerate(sorted(seeds)), lambda pair: pair[1] - pair[0])]
     words = [f"{run[0][1]}-{run[-1][1]}" if len(run) > 1 else str(run[0][1]) for run in runs]
-    return f"seeds-{'_'.join(words[:8])}.{key}"
+    return f"seeds-{'_'.join(words[:RANGES])}.{key}"
+
+
+def may_hold(name: str, seeds: Iterable[int]) -> bool:
+    """Whether a part of this name can hold any of `seeds`: spares opening all the others."""
+    if not (match := PART.fullmatch(name)):
+        return False
+    runs = [[int(end) for end in word.split("-")] for word in match[1].split("_")]
+    return len(runs) >= RANGES or any(run[0] <= seed <= run[-1] for run in runs for seed in seeds)
 
 
 def is_part_name(name: str) -> bool:
@@ -86,6 +95,8 @@ def _covering(trial: Path, key: str, record: Record) -> list[Path]:
     """Whole parts of the same key and code that together hold all seeds of `record`; [] where some are missing."""
     missing, found = set(record.seeds), []
     for folder in sorted(trial.glob(f"seeds-*.{key}*")):
+        if not may_hold(folder.name, record.seeds):
+            continue
         try:
             head = check(folder)
         except RecordError:
