@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sized
 from pathlib import Path
+from typing import Any
 
 EVERY = 60  # seconds between lines about running trials where there is no terminal
 
@@ -74,13 +75,14 @@ class Display:
     A terminal that has gone, a full disk or an alphabet without these letters does not stop a batch.
     """
 
-    def __init__(self, stream=None, log: Path | None = None):
-        self.stream, self.log = stream or sys.stdout, log
+    def __init__(self, stream: Any = None, log: Path | None = None):
+        self.stream: Any = stream or sys.stdout
+        self.log = log
         self.live = self.stream.isatty()
         self.drawn, self.last = 0, time.monotonic()
         self.unlogged = [time.strftime("--- %Y-%m-%d %H:%M:%S")]
         with contextlib.suppress(AttributeError, ValueError):
-            self.stream.reconfigure(errors="backslashreplace")
+            self.stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
     def line(self, text: str) -> None:
         self._erase()

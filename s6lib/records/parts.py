@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from s6lib.records.record import FILES, HISTORY, WEIGHT_NORMS, Record, RecordErr
 
 PART = re.compile(r"seeds-([0-9]+(?:-[0-9]+)?(?:_[0-9]+(?:-[0-9]+)?)*)\.([0-9a-f]{8})(?:\.[0-9]+)?")
 HEAD_BYTES, ROW_BYTES = 1 << 24, 400  # no record.json and no row of a table is longer
+RANGES = 8  # of seeds in a part's name
 
 
 # --- names -----------------------------------------------------------------------------------------
@@ -38,7 +40,15 @@ def part_name(seeds: Iterable[int], key: str) -> str:
     """`seeds-0-4_7.3f2a9c1d`; of more ranges than a name can hold only the first are in it."""
     runs = [list(run) for _, run in itertools.groupby(enumerate(sorted(seeds)), lambda pair: pair[1] - pair[0])]
     words = [f"{run[0][1]}-{run[-1][1]}" if len(run) > 1 else str(run[0][1]) for run in runs]
-    return f"seeds-{'_'.join(words[:8])}.{key}"
+    return f"seeds-{'_'.join(words[:RANGES])}.{key}"
+
+
+def may_hold(name: str, seeds: Iterable[int]) -> bool:
+    """Whether a part of this name can hold any of `seeds`: spares opening all the others."""
+    if not (match := PART.fullmatch(name)):
+        return False
+    runs = [[int(end) for end in word.split("-")] for word in match[1].split("_")]
+    return len(runs) >= RANGES or any(run[0] <= seed <= run[-1] for run in runs for seed in seeds)
 
 
 def is_part_name(name: str) -> bool:
@@ -85,6 +95,8 @@ def _covering(trial: Path, key: str, record: Record) -> list[Path]:
     """Whole parts of the same key and code that together hold all seeds of `record`; [] where some are missing."""
     missing, found = set(record.seeds), []
     for folder in sorted(trial.glob(f"seeds-*.{key}*")):
+        if not may_hold(folder.name, record.seeds):
+            continue
         try:
             head = check(folder)
         except RecordError:
@@ -206,23 +218,26 @@ def read_head(path: str | Path) -> dict:
     return head
 
 
-def _is_count(low: int = 0, high: float = math.inf) -> Callable[[object], bool]:
+Check = Callable[[Any], bool]
+
+
+def _is_count(low: int = 0, high: float = math.inf) -> Check:
     return lambda value: type(value) is int and low <= value <= high
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < math.inf
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) < 1000 and value.isprintable()
 
 
-def _is_counts(value: object) -> bool:
+def _is_counts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_count(high=2**63 - 1), value)) and len(set(value)) == len(value)
 
 
-HEAD = {
+HEAD: dict[str, Check] = {
     "format": lambda value: value in (1, 2),
     "trial": lambda value: isinstance(value, dict) and all(map(_is_text, (value.get("name"), value.get("study")))),
     "dataset": lambda value: isinstance(value, dict),
@@ -231,9 +246,11 @@ HEAD = {
     "provenance": lambda value: isinstance(value, dict),
     "files": lambda value: isinstance(value, dict) and all(_is_text(value.get(name)) for name in FILES),
 }
-DATASET = dict.fromkeys(("name", "title", "checksum"), _is_text)
+DATASET: dict[str, Check] = dict.fromkeys(("name", "title", "checksum"), _is_text)
 DATASET |= dict.fromkeys(("train_images", "test_images"), _is_count(1, 10**7))
-PROVENANCE = dict.fromkeys(("source", "precision", "device", "python", "platform", "processor", "finished"), _is_text)
+PROVENANCE: dict[str, Check] = dict.fromkeys(
+    ("source", "precision", "device", "python", "platform", "processor", "finished"), _is_text
+)
 PROVENANCE |= dict.fromkeys(("parameters", "threads"), _is_count())
 PROVENANCE |= {"replicas_together": _is_count(1), "seconds": _is_number, "versions": lambda v: isinstance(v, dict)}
 

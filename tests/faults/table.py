@@ -36,14 +36,14 @@ TEST = re.compile(r"def (test_\w+)\([^)]*\)[^:]*:\n\s+(?:\"\"\"|# )Attacks? ([\d
 def table() -> str:
     """A row per attack: what was done, what holds now, the tests that show it."""
     rows = ["| # | attack | what holds | test |", "|---|---|---|---|"]
-    found = tests()
+    found = shown_by()
     for number, attack in ATTACKS.items():
         names = ", ".join(f"`{file}::{name}`" for file, name, _ in found[number])
         rows.append(f"| {number} | {attack} | {found[number][0][2].rstrip('.')} | {names} |")
     return "\n".join(rows)
 
 
-def tests() -> dict[int, list[tuple[str, str, str]]]:
+def shown_by() -> dict[int, list[tuple[str, str, str]]]:
     """{attack: (file, test, what holds) of its tests}."""
     found: dict[int, list[tuple[str, str, str]]] = {number: [] for number in ATTACKS}
     for file in sorted((ROOT / "tests").rglob("test_*.py")):

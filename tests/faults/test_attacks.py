@@ -14,9 +14,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from arena import Dask, kill, only_full
+from arena import FULL, ROUNDS, Dask, kill, only_full
 from batch_project import TRAIN, TRIVIAL, Project, until
-from table import PAGE, page, tests
+from table import PAGE, page, shown_by
 
 from s6lib import data, records, training
 from s6lib.batch import attempt, folders, progress, runner
@@ -425,7 +425,7 @@ for seeds in (4, 8, 12): training.train(make_trial("regularisers", "bn", epochs=
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("round_", range(3))
+@pytest.mark.parametrize("round_", range(2 * ROUNDS if FULL else 1))
 def test_two_add_parts_at_once_and_are_killed(tmp_path, few, dice, round_, monkeypatch):
     """Two processes add the same seeds side by side, one is killed: nothing lost, doubled or different."""
     monkeypatch.setenv("S6_LAB", str(tmp_path))
@@ -445,4 +445,4 @@ def test_two_add_parts_at_once_and_are_killed(tmp_path, few, dice, round_, monke
 def test_the_page_names_every_attack_and_its_test():
     """docs/reliability.md is what `python tests/faults/table.py` writes."""
     assert PAGE.read_text(encoding="utf-8") == page()
-    assert all(tests().values())
+    assert all(shown_by().values())
