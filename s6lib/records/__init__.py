@@ -12,27 +12,21 @@ together. Accuracies are in percent, losses in nats per image, seconds are wall 
 here is ever unpickled, and none of it needs torch but making a `Trial`.
 """
 
-from s6lib.records.parts import add, check, key_of, load, part_folders, plain_text, read_head, sha256
-from s6lib.records.reading import find, is_stale, read, where
-from s6lib.records.record import FILES, HISTORY, PRECISIONS, WEIGHT_NORMS, Record, RecordError
-
-__all__ = [
-    "FILES",
-    "HISTORY",
-    "PRECISIONS",
-    "WEIGHT_NORMS",
-    "Record",
-    "RecordError",
-    "add",
-    "check",
-    "find",
-    "is_stale",
-    "key_of",
-    "load",
-    "part_folders",
-    "plain_text",
-    "read",
-    "read_head",
-    "sha256",
-    "where",
-]
+from s6lib.records.parts import add as add
+from s6lib.records.parts import check as check
+from s6lib.records.parts import key_of as key_of
+from s6lib.records.parts import load as load
+from s6lib.records.parts import part_folders as part_folders
+from s6lib.records.parts import plain_text as plain_text
+from s6lib.records.parts import read_head as read_head
+from s6lib.records.parts import sha256 as sha256
+from s6lib.records.reading import find as find
+from s6lib.records.reading import is_stale as is_stale
+from s6lib.records.reading import read as read
+from s6lib.records.reading import where as where
+from s6lib.records.record import FILES as FILES
+from s6lib.records.record import HISTORY as HISTORY
+from s6lib.records.record import PRECISIONS as PRECISIONS
+from s6lib.records.record import WEIGHT_NORMS as WEIGHT_NORMS
+from s6lib.records.record import Record as Record
+from s6lib.records.record import RecordError as RecordError
