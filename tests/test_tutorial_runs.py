@@ -1,4 +1,4 @@
-"""The whole plan runs the lessons and then the summary; a part of it runs the summary alone."""
+"""The whole plan runs the tutorials and then the summary; a part of it runs the summary alone."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,11 +11,13 @@ STUDIES = Path(__file__).parent.parent / "studies.toml"
 
 
 @pytest.mark.parametrize(("trial", "expected"), [("", ["by_hand", "summary"]), ("gbn", ["summary"])])
-def test_lessons_belong_to_the_whole_plan(trial, expected, tmp_path, monkeypatch):
-    # names and parameters of the notebooks executed aside, nothing being executed
+def test_tutorials_belong_to_the_whole_plan(trial, expected, tmp_path, monkeypatch):
+    # names and parameters of the auxiliary notebooks, nothing being executed
     ran = {}
     monkeypatch.setattr(batch.Batch, "work", lambda self: None)
-    monkeypatch.setattr(batch.Batch, "_aside", lambda self, name, file, needed, values: ran.update({name: values}))
+    monkeypatch.setattr(
+        batch.Batch, "_run_auxiliary_notebook", lambda self, name, file, values: ran.update({name: values})
+    )
     monkeypatch.setattr(batch, "signals", nullcontext)
     request = batch.Request(STUDIES, trial=trial, results=tmp_path)
     assert batch.run(request) == 0
