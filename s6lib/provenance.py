@@ -60,7 +60,7 @@ def source_fingerprint(normaliser: str, network: str) -> str:
 
     A new normaliser or network leaves the fingerprints of all others as they were.
     """
-    parts = [ast.unparse(_parse(PACKAGE / name)) for name in ALWAYS]
+    parts = [_source(PACKAGE / name) for name in ALWAYS]
     parts += _normaliser_source(normaliser) + _network_source(network)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -115,6 +115,11 @@ def _names(nodes: Iterable[ast.AST | None]) -> list[str]:
 
 def _text(node: ast.AST | None) -> str:
     return ast.unparse(node) if node else ""
+
+
+@cache
+def _source(file: Path) -> str:
+    return ast.unparse(_parse(file))
 
 
 @cache

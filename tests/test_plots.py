@@ -79,14 +79,6 @@ def texts(figure):
     return [text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_text()]
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_names_its_data_on_white(name, record):
-    # whoever sees the picture alone must know what it is of, on a dark page too
-    figure = figure_of(FIGURES[name](record))
-    assert any("MNIST" in text for text in texts(figure))
-    assert to_hex(figure.get_facecolor(), keep_alpha=True) == "#ffffffff"
-
-
 def unlabelled(figure: Figure) -> list[str]:
     """Axes that no label with a unit explains: their own, the figure's, or that of a panel they share the axis with."""
     figure.canvas.draw()
@@ -106,9 +98,13 @@ def unlabelled(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_axis_has_a_label_with_a_unit(name, record):
-    # a quantity that is only a number or a count says so: (no unit), (count), epoch, class, number
-    assert unlabelled(figure_of(FIGURES[name](record))) == []
+def test_every_figure_explains_itself(name, record):
+    # a quantity that is only a number or a count says so: (no unit), (count), epoch, class, number; the data are named,
+    # for who sees the picture alone; and it is white, on a dark page too
+    figure = figure_of(FIGURES[name](record))
+    assert unlabelled(figure) == []
+    assert any("MNIST" in text for text in texts(figure))
+    assert to_hex(figure.get_facecolor(), keep_alpha=True) == "#ffffffff"
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name not in GRIDS])

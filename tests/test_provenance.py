@@ -40,6 +40,7 @@ def package(tmp_path, monkeypatch) -> Path:
 
 def fingerprints() -> dict[tuple[str, str], str]:
     provenance.source_fingerprint.cache_clear()
+    provenance._source.cache_clear()
     provenance._parse.cache_clear()
     pairs = [(normaliser, "gap") for normaliser in NORMALISERS] + [("batch", network) for network in NETWORKS]
     return {pair: provenance.source_fingerprint(*pair) for pair in pairs}

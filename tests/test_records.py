@@ -362,6 +362,7 @@ def test_odd_but_signed_predictions_are_refused(saved, case):
         records.load(saved)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused_before_it_is_unpacked(saved):
     # Attack 21: refused by its sizes, within a second, in a process that may use 200 MB more than it has.
     with zipfile.ZipFile(saved / "predictions.npz", "w", zipfile.ZIP_DEFLATED) as archive:

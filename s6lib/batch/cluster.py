@@ -9,6 +9,7 @@ to a scheduler can run code on all its workers: cluster/README.md says how to cl
 """
 
 import contextlib
+import logging
 import time
 import tomllib
 from concurrent.futures import Future
@@ -32,6 +33,7 @@ class Cluster:
         self.owned = start(scheduler, folder, gpus)
         address = self.owned.scheduler_address if self.owned else scheduler
         self.address = address
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost, the runner says in a line
         try:
             self.client = Client(self.owned or address, timeout=min(wait, 10), set_as_default=False)
             self.client.wait_for_workers(1, timeout=wait)

@@ -5,7 +5,7 @@ import time
 
 import psutil
 import pytest
-from arena import FULL, Dask, check_complete, only_full, shell
+from arena import Dask, check_complete, only_full, shell
 from batch_project import TRIVIAL, until
 
 pytestmark = pytest.mark.slow
@@ -126,7 +126,8 @@ def wire():
         subprocess.run(["ip", "netns", "del", "s6far"], check=False)
 
 
-@pytest.mark.parametrize("again", [False, True] if FULL else [False])
+@only_full
+@pytest.mark.parametrize("again", [False, True])
 def test_network_is_cut(project, uninterrupted, wire, again):
     """A worker behind a cut wire goes on alone while its trial runs again elsewhere: still one record of each."""
     quick = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s", "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s"}
