@@ -33,7 +33,8 @@ class Cluster:
         self.owned = start(scheduler, folder, gpus)
         address = self.owned.scheduler_address if self.owned else scheduler
         self.address = address
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost, the runner says in a line
+        for name in ("distributed", "distributed.client"):  # what is lost, the runner says in a line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self.client = Client(self.owned or address, timeout=min(wait, 10), set_as_default=False)
             self.client.wait_for_workers(1, timeout=wait)
