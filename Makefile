@@ -35,7 +35,7 @@ NBVAL    = $(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env \
 
 SCRATCH  = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT &&
 NOTEBOOKS = $(wildcard tests/reference/*.ipynb) results/reference/summary.ipynb
-# One of each kind: lesson, trial, sweep, several trainings, summary.
+# One of each kind: tutorial, trial, sweep, several trainings, summary.
 KINDS    = $(patsubst %,tests/reference/%.ipynb,00_normalisation_by_hand regularisers.gbn l1_lambda layer_norm_cost) \
            results/reference/summary.ipynb
 

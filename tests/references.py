@@ -38,7 +38,7 @@ def notebooks() -> dict[str, Path]:
     """Reference name -> notebook, for every notebook that studies.toml names, and the summary."""
     table = tomllib.loads((ROOT / "studies.toml").read_text(encoding="utf-8"))
     paths = {run["notebook"] for study in table["studies"].values() for run in study.values() if "notebook" in run}
-    paths = sorted(paths | set(table["lessons"].values()) | {"summary.ipynb"})
+    paths = sorted(paths | set(table["tutorials"].values()) | {"summary.ipynb"})
     return {path.removesuffix(".ipynb").replace("/", "."): ROOT / "notebooks" / path for path in paths}
 
 

@@ -55,8 +55,8 @@ def clean(request: Request) -> int:
             remove(path, folder)
         for path in folder.glob("*/*/notebook.ipynb"):
             remove_link(path, folder)
-        lessons = [path.name for path in (request.root / "notebooks").glob("*.ipynb")]
-        for name in (*lessons, ASKED, "batch.log"):
+        notebooks = [path.name for path in (request.root / "notebooks").glob("*.ipynb")]
+        for name in (*notebooks, ASKED, "batch.log"):
             (folder / name).unlink(missing_ok=True)
         for path in folder.glob("*/*"):
             remove_empty(path, folder)

@@ -296,12 +296,12 @@ class Batch:
     # --- the end ---
 
     def run_tutorials(self) -> None:
-        """Executes the lessons: notebooks without a trial, which the whole plan alone includes."""
+        """Executes the tutorials: notebooks without a trial, which the whole plan alone includes."""
         if self.request.study or self.request.trial:
             return
         table = read_studies(Path(self.request.studies_file).absolute())
         settings = {**table["profiles"][self.request.profile], **self.request.overrides}
-        for name, notebook in table.get("lessons", {}).items():
+        for name, notebook in table.get("tutorials", {}).items():
             self._run_auxiliary_notebook(name, notebook, {"dataset": settings["dataset"]})
 
     def summarise(self) -> None:
