@@ -114,7 +114,7 @@ def replicated(e: Evidence, *studies: str) -> str:
 
 def verdict(e: Evidence, word: str) -> str:
     """How many claims have a verdict, of those whose arms were run."""
-    found = [v for v in verdicts.verdicts(e.records.values()).verdict if not v.startswith("missing")]
+    found = [row["verdict"] for row in verdicts.verdicts(e.records.values()) if row["verdict"] != "missing"]
     return str(len(found) if word == "all" else sum(v == word for v in found))
 
 
@@ -166,9 +166,16 @@ def late_epochs(e: Evidence) -> str:
 
 def claims(e: Evidence) -> str:
     """Every claim with its verdict."""
-    found = verdicts.verdicts(e.records.values())
-    rows = [(f"{r.study} {r.claim}", r.sentence, r.verdict, r.parts, _bars(r.evidence)) for r in found.itertuples()]
-    return _table(["claim", "", "verdict", "parts as claimed", "weakest part, positive as claimed"], rows)
+    head = ["claim", "place", "sentence", "verdict", "seeds", "looks", "p (Holm)", "weakest part, positive as claimed"]
+    return _table(head, map(_claim, verdicts.verdicts(e.records.values())))
+
+
+def _claim(row: dict) -> tuple:
+    part, p = verdicts.weakest(row), "" if row["p"] is None else f"{row['p']:.2g}"
+    made = f"{len(row['looks'])} of {len(row['planned_looks'])}" if row["seeds"] else ""
+    effect = _bars(verdicts.shown(part)) if part else row["note"]
+    verdict_ = row["verdict"] if row["looks"] or not row["seeds"] else f"{row['verdict']} ({row['note']})"
+    return f"{row['family']}: {row['claim']}", row["place"], row["sentence"], verdict_, row["seeds"], made, p, effect
 
 
 def ladder(e: Evidence) -> str:
