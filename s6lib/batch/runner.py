@@ -28,8 +28,9 @@ from s6lib import paths
 from s6lib.batch import attempt, folders
 from s6lib.batch.folders import remove_finished_checkpoints, remove_stale_attempts, run_lock
 from s6lib.batch.plan import PlanError, Run, State, make_plan, part_path, read_notebook, read_studies, state_of
-from s6lib.batch.pool import cores, default_jobs, make_executor
+from s6lib.batch.pool import default_jobs, make_executor
 from s6lib.batch.progress import Display, count, describe, duration, heartbeat, total_left
+from s6lib.processes import cores
 from s6lib.records import plain_text
 from s6lib.records.reading import ASKED
 
