@@ -20,7 +20,7 @@ from s6lib.trial import Trial, TrialError
 
 MOST = 16  # replicas in a part on a CPU: more are not faster per replica, and their maps leave the cache
 SMALL = 1e12  # floating-point operations, some 20 s of one core: less is not worth starting processes
-BASE = 600 << 20  # bytes of a process before its first replica: Python, torch, the images
+BASE = 500 << 20  # bytes of a process before its first replica: Python, torch, the images
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ def how_many(probe: Trainer, seeds: int, workers: int | None) -> int:
         return 1
     if workers is None and work(probe, seeds) < SMALL:
         return 1
-    room = memory() // 2 // (BASE + bytes_per_seed(probe))
-    return workers or max(1, min(available(), room))
+    return workers or max(1, min(available(), room() // (BASE + bytes_per_seed(probe))))
 
 
 def available() -> int:
@@ -89,12 +88,17 @@ def disjoint(groups: list[list[int]], missing: Sequence[int]) -> list[list[int]]
 
 
 def fused_at_most(probe: Trainer, workers: int) -> int:
-    """Seeds that fit into one part: half of the memory, shared by the workers; on a CPU `MOST` replicas at most."""
+    """Seeds that fit into one part of each worker; on a CPU `MOST` replicas at most."""
     if probe.device.type == "cuda":
-        free = torch.cuda.get_device_properties(probe.device).total_memory // 2
-        return max(1, free // bytes_per_seed(probe))
-    room = (memory() // 2 // workers - BASE) // bytes_per_seed(probe)
-    return max(1, min(room, MOST // len(probe.trials)))
+        whole = torch.cuda.get_device_properties(probe.device).total_memory
+        return max(1, whole * 3 // 4 // bytes_per_seed(probe))
+    fit = (room() // workers - BASE) // bytes_per_seed(probe)
+    return max(1, min(fit, MOST // len(probe.trials)))
+
+
+def room() -> int:
+    """Bytes to train in: three quarters of the memory, or of this process's share where others run side by side."""
+    return memory() * 3 // 4 * min(available(), cores()) // cores()
 
 
 def bytes_per_seed(probe: Trainer) -> int:
