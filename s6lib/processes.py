@@ -1,9 +1,14 @@
-"""Processes: the cores and the memory that this one may use, and children that end with their parent."""
+"""Processes: the cores and the memory that this one may use, and children that end with their parent.
+
+`python -m s6lib.processes <parent's id> <module>` runs a module that ends with its parent from its first moment, long
+before it has imported what it needs.
+"""
 
 import contextlib
 import ctypes
 import math
 import os
+import runpy
 import signal
 import sys
 from pathlib import Path
@@ -37,3 +42,8 @@ def die_with_parent(parent: int | None = None) -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if parent is not None and os.name == "posix" and os.getppid() != parent:  # it died before we asked
         os._exit(1)
+
+
+if __name__ == "__main__":
+    die_with_parent(int(sys.argv[1]))
+    runpy.run_module(sys.argv[2], run_name="__main__")

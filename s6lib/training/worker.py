@@ -1,4 +1,4 @@
-"""A process that trains one group of seeds: `python -m s6lib.training.worker <process id of its parent>`.
+"""A process that trains one group of seeds, `s6lib.training.worker`.
 
 It reads its task from standard input and ends when that is closed; on standard output it says how far it is, a line of
 JSON at a time; what the training prints goes to standard error.
@@ -14,7 +14,6 @@ import safetensors.torch
 import torch
 
 from s6lib.data import Dataset
-from s6lib.processes import die_with_parent
 from s6lib.training.precision import keep_freed_memory
 from s6lib.training.train import train_and_add
 from s6lib.training.trainer import Trainer
@@ -23,8 +22,7 @@ from s6lib.trial import Trial
 EVERY = 0.2  # seconds between two lines
 
 
-def main(parent: int) -> None:
-    die_with_parent(parent)
+def main() -> None:
     task = json.loads(sys.stdin.buffer.readline())
     tensors = safetensors.torch.load(sys.stdin.buffer.read(task["bytes"]))
     threading.Thread(target=end_with_input, daemon=True).start()
@@ -62,4 +60,4 @@ class Reporter:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main()

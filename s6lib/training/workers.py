@@ -83,7 +83,7 @@ class Worker:
     def __init__(self, group: list[int], head: dict, content: bytes):
         self.group, self.told = group, {"epoch": 0, "step": 0, "accuracies": []}
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 closed with the worker
-        command = [sys.executable, "-P", "-m", "s6lib.training.worker", str(os.getpid())]
+        command = [sys.executable, "-P", "-m", "s6lib.processes", str(os.getpid()), "s6lib.training.worker"]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
         # A session of its own: a Ctrl-C in the terminal reaches the parent alone, which then ends its workers.
         self.process = subprocess.Popen(command, env=around(head["threads"]), start_new_session=True, **pipes)

@@ -131,7 +131,7 @@ def test_workers_out_of_range(tiny, number):
 
 def test_workers_of_the_environment_out_of_range(digits, monkeypatch):
     monkeypatch.setenv("S6_WORKERS", "many")
-    with pytest.raises(TrialError, match="^S6_WORKERS='many' is out of range; valid: 1 or more$"):
+    with pytest.raises(TrialError, match=r"^S6_WORKERS='many' is out of range; valid: 1 or more$"):
         make_deal(probe(digits, epochs=1000), SEEDS, None)
 
 
@@ -250,14 +250,16 @@ def test_every_worker_adds_a_part_that_says_how_it_was_dealt(dealt):
 def test_an_error_of_a_worker_is_named(own):
     # A label that is no digit: the last line of the worker's traceback, and whose seeds they were.
     bad = data.Dataset("bad", own.train_images, own.train_labels + 9, *[own.test_images, own.test_labels], 0.5, 0.3)
-    with pytest.raises(WorkerError, match="^seeds? .* of t: IndexError: Target .* is out of bounds"):
+    with pytest.raises(WorkerError, match=r"^seeds? .* of t: IndexError: Target .* is out of bounds"):
         train(sgd(), bad, 2, precision="float32", device="cpu", workers=2)
     assert not running()
 
 
 def running() -> list[str]:
     """Workers of this process."""
-    found = subprocess.run(["pgrep", "-f", f"s6lib.training.worker {os.getpid()}"], capture_output=True, text=True)
+    found = subprocess.run(
+        ["pgrep", "-f", f"s6lib.processes {os.getpid()} s6lib.training.worker"], capture_output=True, text=True
+    )
     return found.stdout.split()
 
 
