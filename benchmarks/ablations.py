@@ -83,9 +83,9 @@ def grid_sample() -> None:
 
     from s6lib import data
 
-    def augment(self, index, angles, dtype=torch.float32):
+    def augment(self, index, moves, dtype=torch.float32):
         x = self.dataset.normalise(self.dataset.train_images[index], dtype)  # [N, R, 28, 28]
-        turn = torch.deg2rad((angles.to(dtype) - len(self.table) // 2) * data.ANGLE_STEP).flatten()
+        turn = torch.deg2rad((moves.to(dtype) - len(self.table) // 2) * data.ANGLE_STEP).flatten()
         zero, cos, sin = torch.zeros_like(turn), turn.cos(), turn.sin()
         matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
         flat = x.flatten(0, 1)[:, None]

@@ -27,8 +27,8 @@ def samples(
     """The first `count` training images as loaded, and twice as a replica gets them: rotated and normalised."""
     augment = data.Augmenter(dataset, rotation, rotate_after_normalise)
     index, source = torch.arange(count)[:, None].expand(-1, 2), torch.Generator().manual_seed(seed)
-    angles = data.random_angles(2 * count, rotation, source).view(count, 2) if rotation else None
-    drawn = augment(index, angles).transpose(0, 1).numpy()  # [2, count, 28, 28]
+    moves = data.random_moves(2 * count, rotation, 0, source).view(count, 2) if rotation else None
+    drawn = augment(index, moves).transpose(0, 1).numpy()  # [2, count, 28, 28]
     ends = f"({drawn.min():.2f} to {drawn.max():.2f})"
     names = ["as loaded\n(0 to 255)", *(f"as trained on,\ndraw {k}\n{ends}" for k in (1, 2))]
     figure, grid = plt.subplots(3, count, figsize=(0.85 * count + 1.2, 3.3), squeeze=False, subplot_kw=BARE)

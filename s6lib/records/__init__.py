@@ -27,6 +27,7 @@ from s6lib.records.reading import where as where
 from s6lib.records.record import FILES as FILES
 from s6lib.records.record import HISTORY as HISTORY
 from s6lib.records.record import PRECISIONS as PRECISIONS
+from s6lib.records.record import RAW as RAW
 from s6lib.records.record import WEIGHT_NORMS as WEIGHT_NORMS
 from s6lib.records.record import Record as Record
 from s6lib.records.record import RecordError as RecordError

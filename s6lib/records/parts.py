@@ -21,7 +21,7 @@ import pandas as pd
 import safetensors.numpy
 
 from s6lib import paths
-from s6lib.records.record import FILES, HISTORY, WEIGHT_NORMS, Record, RecordError
+from s6lib.records.record import FILES, HISTORY, RAW, WEIGHT_NORMS, Record, RecordError
 
 PART = re.compile(r"seeds-([0-9]+(?:-[0-9]+)?(?:_[0-9]+(?:-[0-9]+)?)*)\.([0-9a-f]{8})(?:\.[0-9]+)?")
 HEAD_BYTES, ROW_BYTES = 1 << 24, 400  # no record.json and no row of a table is longer
@@ -301,7 +301,7 @@ def load(path: str | Path) -> Record:
             trial=trial_of(head),
             dataset=head["dataset"],
             seeds=head["seeds"],
-            history=_read_table(folder / "history.csv", HISTORY, head),
+            history=_read_table(folder / "history.csv", HISTORY + RAW * bool(head["trial"].get("ema")), head),
             weight_norms=_read_table(folder / "weight_norms.csv", WEIGHT_NORMS, head),
             logits=logits,
             labels=labels,

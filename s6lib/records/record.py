@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from s6lib.trial import Trial
 
 HISTORY = ("seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
+RAW = ("raw_test_loss", "raw_test_accuracy")  # beside them where the weights were averaged: of the last weights
 WEIGHT_NORMS = ("seed", "epoch", "sum_abs", "sum_squares")
 FILES = ("history.csv", "weight_norms.csv", "predictions.npz", "weights.safetensors")
 PRECISIONS = ("auto", "float32", "bfloat16", "float64")
@@ -43,6 +44,7 @@ class Record:
     parts: list[dict] = field(default_factory=list, repr=False)
     left_out: list[str] = field(default_factory=list, repr=False)
     stale: bool = False
+    predicted: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -51,7 +53,7 @@ class Record:
     @property
     def predictions(self) -> np.ndarray:
         """Predicted classes [R, n]."""
-        return self.logits.argmax(-1)
+        return self.logits.argmax(-1) if self.predicted is None else self.predicted
 
     @property
     def non_diverged(self) -> list[int]:

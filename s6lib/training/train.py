@@ -141,6 +141,11 @@ def check_fit(trials: Sequence[Trial], dataset: Dataset) -> None:
     for trial in trials[1:]:
         if dataclasses.replace(trial, name=first.name, l1=first.l1) != first:
             raise TrialError(f"{trial.name} and {first.name} differ in more than l1; train them one after the other")
+    if first.distillation and dataset.soft_labels is None:
+        raise TrialError(
+            f"distillation={first.distillation:g} needs soft labels, and {dataset.title} has none; "
+            "data.with_soft_labels adds them"
+        )
     images = len(dataset.train_images)
     if first.normaliser != "ghost":
         return
