@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from s6lib import paths, records
 from s6lib.data import Dataset
@@ -95,7 +94,7 @@ def train_and_add(
     """
     trainer = Trainer(trials, dataset, seeds, precision)
     if told:
-        after_every_step(trainer, told)
+        trainer.on_step = lambda: told(trainer)
     checkpoints = checkpoints_of(trainer, seeds)
     trainer.run(checkpoints)
     if told:
@@ -104,20 +103,6 @@ def train_and_add(
         record.provenance["workers"] = workers
         records.add(record)
     checkpoints.remove()
-
-
-def after_every_step(trainer: Trainer, told: Callable[[Trainer], None]) -> None:
-    if hasattr(trainer, "on_step"):
-        trainer.on_step = lambda: told(trainer)
-        return
-    step = trainer.step
-
-    def step_and_tell(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        result = step(x, y)
-        told(trainer)
-        return result
-
-    trainer.step = step_and_tell  # type: ignore[method-assign]
 
 
 def checkpoints_of(trainer: Trainer, seeds: list[int]) -> Checkpoints:

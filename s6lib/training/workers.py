@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import safetensors.torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from s6lib.data import Dataset
@@ -67,10 +68,11 @@ def train_in_workers(trials: Sequence[Trial], dataset: Dataset, deal: Deal, prec
 
 def pack(dataset: Dataset, task: dict) -> tuple[dict, bytes]:
     """What a worker reads but for its seeds: a head that is JSON-plain, and the images as a safetensors file."""
-    names = ("train_images", "train_labels", "test_images", "test_labels")
-    content = safetensors.torch.save({name: getattr(dataset, name).cpu().contiguous() for name in names})
-    about = {"name": dataset.name, "mean": dataset.mean, "std": dataset.std}
-    return {**task, "dataset": about, "bytes": len(content)}, content
+    fields = vars(dataset)
+    tensors = {name: value.cpu().contiguous() for name, value in fields.items() if isinstance(value, Tensor)}
+    content = safetensors.torch.save(tensors)
+    others = {name: value for name, value in fields.items() if name not in tensors}
+    return {**task, "dataset": others, "bytes": len(content)}, content
 
 
 def seeds_text(seeds: list[int]) -> str:
