@@ -11,22 +11,24 @@ DATASET   ?=##           digits, mnist, fashion_mnist, kmnist, qmnist; empty: th
 SEEDS     ?=##           replicas per trial; empty: the profile's
 EPOCHS    ?=##           passes over the training set; empty: the profile's or the notebook's
 PRECISION ?=##           auto, float32, bfloat16, float64
-JOBS      ?=##           trials at a time; empty: one per GPU, else one per core up to four
+JOBS      ?=##           trials at a time; empty: one per GPU, else what keeps the cores busy
+WORKERS   ?=##           processes that share a trial's seeds; empty: the cores divided by JOBS
 RESULTS   ?= results##   folder that holds the runs
 STALE     ?= keep##      rerun: run again what older code made
 SCHEDULER ?=##           Dask: tcp://host:port, tls://host:port, local:N, slurm
 
 # A misspelt variable is an error, not a run with other settings.
-KNOWN   := PYTHON PROFILE STUDY TRIAL DATASET SEEDS EPOCHS PRECISION JOBS RESULTS STALE SCHEDULER URL NOTEBOOKS YES
+KNOWN   := PYTHON PROFILE STUDY TRIAL DATASET SEEDS EPOCHS PRECISION JOBS WORKERS RESULTS STALE SCHEDULER URL NOTEBOOKS YES
 UNKNOWN := $(strip $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))))
 ifneq ($(UNKNOWN),)
-$(error unknown variable $(UNKNOWN); valid: $(wordlist 1,12,$(KNOWN)))
+$(error unknown variable $(UNKNOWN); valid: $(wordlist 1,13,$(KNOWN)))
 endif
 
 VENV    := .venv/bin
 READY   := .venv/.ready
 SELECT   = --profile "$(PROFILE)" --study "$(STUDY)" --trial "$(TRIAL)" --dataset "$(DATASET)" --seeds "$(SEEDS)" \
-           --epochs "$(EPOCHS)" --precision "$(PRECISION)" --results "$(RESULTS)" --jobs "$(JOBS)"
+           --epochs "$(EPOCHS)" --precision "$(PRECISION)" --results "$(RESULTS)" --jobs "$(JOBS)" \
+           --workers "$(WORKERS)"
 RUN      = $(VENV)/python -m s6lib run $(SELECT) --stale "$(STALE)" --scheduler "$(SCHEDULER)"
 # One thread each: test processes run side by side, and threads that wait for each other spin.
 PYTEST   = S6_QUIET=1 OMP_NUM_THREADS=1 $(VENV)/python -m pytest

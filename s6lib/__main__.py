@@ -38,7 +38,8 @@ def add_selection(command: argparse.ArgumentParser) -> None:
     command.add_argument("--results", default="results", help="folder for all runs (default: results)")
     command.add_argument("--run", default="", help="folder below it (default: the profile's name)")
     command.add_argument("--studies", default="studies.toml", help="the table of studies (default: studies.toml)")
-    command.add_argument("--jobs", default="", help="trials at a time (default: one per GPU, else per core, up to 4)")
+    command.add_argument("--jobs", default="", help="trials at a time (default: one per GPU, else to keep cores busy)")
+    command.add_argument("--workers", default="", help="processes for the seeds of a trial (default: cores / jobs)")
 
 
 def add_running(command: argparse.ArgumentParser) -> None:
@@ -97,6 +98,7 @@ def make_request(arguments: argparse.Namespace):
         results=results_folder(arguments.results),
         overrides=overrides,
         jobs=number("jobs", arguments.jobs, int),
+        workers=number("workers", arguments.workers, int),
         **chosen,
         **extra,
     )

@@ -252,7 +252,8 @@ PROVENANCE: dict[str, Check] = dict.fromkeys(
     ("source", "precision", "device", "python", "platform", "processor", "finished"), _is_text
 )
 PROVENANCE |= dict.fromkeys(("parameters", "threads"), _is_count())
-PROVENANCE |= {"replicas_together": _is_count(1), "seconds": _is_number, "versions": lambda v: isinstance(v, dict)}
+PROVENANCE |= dict.fromkeys(("replicas_together", "workers"), _is_count(1))
+PROVENANCE |= {"seconds": _is_number, "versions": lambda v: isinstance(v, dict)}
 
 
 def _wrong_in(head: dict) -> str:

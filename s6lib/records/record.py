@@ -67,14 +67,15 @@ class Record:
 
     @property
     def seconds(self) -> float:
-        """Wall time of all trainings that the seeds come from."""
+        """Wall time of all trainings that the seeds come from; of those that ran side by side, each its share."""
         sources = [part["provenance"] for part in self.parts] or [self.provenance]
-        return sum(source.get("seconds", float("nan")) for source in sources)
+        return sum(source.get("seconds", float("nan")) / source.get("workers", 1) for source in sources)
 
     @property
     def seconds_per_seed(self) -> float:
-        """Wall time of the newest training and its evaluation, divided by the replicas that were trained together."""
-        together = self.provenance.get("replicas_together", len(self.seeds))
+        """Wall time of the newest training and its evaluation, divided by the replicas that were trained together, in
+        all processes side by side."""
+        together = self.provenance.get("replicas_together", len(self.seeds)) * self.provenance.get("workers", 1)
         return self.provenance.get("seconds", float("nan")) / together
 
     def describe(self) -> str:
