@@ -22,8 +22,8 @@ INK, SOFT, GRID = "var(--ink)", "var(--soft)", "var(--line)"
 
 @functools.cache
 def libraries() -> str:
-    """Vega as JavaScript. vl-convert bundles it as null when it is named itself, so it comes with its embedding."""
-    return str(vl_convert.javascript_bundle("window.vega = vegaEmbed.vega;"))
+    """Vega and its embedding as JavaScript."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def specification(measure: str) -> Facts:

@@ -1,6 +1,6 @@
 "use strict";
 // What HTML cannot do by itself: curves that answer, two arms against each other, who misses a digit. No library but
-// Vega; text from records only ever becomes a text node.
+// Vega's; text from records only ever becomes a text node.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
@@ -43,14 +43,15 @@
     rows = group.arms.flatMap((index) => rowsOf(index, measure));
     const spec = JSON.parse(ofTheme(JSON.stringify(data.charts[measure])));
     spec.data.find((one) => one.name === "rows").values = rows;
+    spec.width = $("chart").clientWidth;
+    spec.height = Math.max(280, Math.min(400, spec.width * 0.5));
+    spec.description = `Curves of ${measure.replaceAll("_", " ")}, ${group.name}; last epochs stand in the leaderboard`;
+    const made = await vegaEmbed($("chart"), spec, { mode: "vega", renderer: "canvas", actions: false, tooltip: false, defaultStyle: false });
+    if (mine !== number) return made.finalize();
     if (view) view.finalize();
-    $("chart").replaceChildren();
-    view = new vega.View(vega.parse(spec), { container: $("chart"), renderer: "canvas", hover: false, logLevel: vega.Error });
-    view.width($("chart").clientWidth).height(Math.max(280, Math.min(400, $("chart").clientWidth * 0.5)));
-    view.signal("shown", shown(group));
-    view.description(`Curves of ${measure.replaceAll("_", " ")}, ${group.name}; last epochs stand in the leaderboard`);
-    await view.runAsync();
-    if (mine === number) $("chart").dataset.drawn = `${group.name} ${measure}`;
+    view = made.view;
+    toggle(group);
+    $("chart").dataset.drawn = `${group.name} ${measure}`;
   };
   const shown = (group) => group.arms.filter((index) => !off.has(index));
   const legend = () => {
@@ -62,7 +63,7 @@
     });
     $("legend").replaceChildren($("legend").firstElementChild, ...boxes);
   };
-  const toggle = (group) => { view.signal("shown", shown(group)).runAsync(); $("chart").dataset.shown = shown(group).length; };
+  const toggle = (group) => { view.signal("shown", shown(group)).runAsync(); $("chart").dataset.shown = String(shown(group).length); };
   const setAll = (on) => {
     const group = data.groups[$("curve-group").value];
     group.arms.forEach((index) => on ? off.delete(index) : off.add(index));
