@@ -22,7 +22,7 @@ def leader(arms: Sequence[Facts]) -> Facts | None:
     first, others = ranked[0], ranked[1:]
     found = [statistics.difference(first["test"], arm["test"]) for arm in others]
     enough = all(arm["accuracy"]["n"] >= ENOUGH_SEEDS for arm in ranked)
-    p = statistics.holm([one.p for one in found]) if others else []
+    p = statistics.holm([one.p for one in found])
     tied = [arm for arm, value in zip(others, p, strict=True) if not value < LEVEL] if enough else None
     lead = dict(difference(found[0]), arm=others[0], p=float(p[0])) if others else None
     if lead and not enough:
@@ -45,7 +45,7 @@ def difference(found: statistics.Difference) -> Facts:
 
 
 def pairs(arms: Sequence[Facts]) -> dict[str, list[float | None]]:
-    """"a b" (places in `arms`) -> difference a - b in points, its 95 % interval, and how often a seed of a beats one of b."""
+    """ "a b" (places in `arms`) -> difference a - b in points, its 95 % interval, and how often a seed of a beats one of b."""
     found = {}
     for i, a in enumerate(arms):
         for j, b in enumerate(arms[:i]):
@@ -70,7 +70,10 @@ def who_leads(groups: Sequence[Facts]) -> str:
         return ""
     clear = [one for one in led if one["word"] == "clear"]
     open_ = [group for group in groups if group["leader"] in led and group["leader"]["tied"]]
-    parts = [f"{one['arm']['name']} beats {rivals(one)} by {one['lead']['mean']:.2f} points of test accuracy" for one in clear]
+    parts = [
+        f"{one['arm']['name']} beats {rivals(one)} by {one['lead']['mean']:.2f} points of test accuracy"
+        for one in clear
+    ]
     if open_:
         largest = max(group["leader"]["lead"]["mean"] for group in open_)
         names = listed([group["name"].replace(", ", "/") for group in open_])
@@ -86,20 +89,33 @@ def rivals(led: Facts) -> str:
 def fate(claims: Sequence[Facts]) -> str:
     if not claims:
         return ""
-    counts = {kind: sum(claim["verdict"] == kind for claim in claims) for kind in dict.fromkeys(c["verdict"] for c in claims)}
+    counts = {
+        kind: sum(claim["verdict"] == kind for claim in claims) for kind in dict.fromkeys(c["verdict"] for c in claims)
+    }
     held = sum(n for kind, n in counts.items() if kind.startswith("supported"))
-    rest = [f"{n} {kind if kind != 'missing' else 'without records of all their arms'}" for kind, n in counts.items() if not kind.startswith("supported")]
+    rest = [
+        f"{n} {kind if kind != 'missing' else 'without records of all their arms'}"
+        for kind, n in counts.items()
+        if not kind.startswith("supported")
+    ]
     total = f"Of {len(claims)} claims put to the test, {held} {'is' if held == 1 else 'are'} supported"
     return f"{total}{', ' + listed(rest) if rest else ''}."
 
 
 def chance(groups: Sequence[Facts], sets: Sequence[Facts]) -> str:
     spread = sorted(arm["accuracy"]["sd"] for group in groups for arm in group["arms"] if arm["accuracy"]["n"] > 1)
-    first = f"Seeds of one arm differ by a standard deviation of {spread[len(spread) // 2]:.2f} points in the middle case" if spread else ""
+    first = (
+        f"Seeds of one arm differ by a standard deviation of {spread[len(spread) // 2]:.2f} points in the middle case"
+        if spread
+        else ""
+    )
     missed = [one for one in sets if one["always"]]
     if not missed:
         return f"{first}." if first else ""
-    which = "; ".join(f"{one['always']} of {one['test_images']:,} test images of {one['title']} are missed by every seed of every arm{confirmed(one)}" for one in missed)
+    which = "; ".join(
+        f"{one['always']} of {one['test_images']:,} test images of {one['title']} are missed by every seed of every arm{confirmed(one)}"
+        for one in missed
+    )
     return f"{first}, and {which}." if first else f"{which}."
 
 

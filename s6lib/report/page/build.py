@@ -17,12 +17,11 @@ from s6lib.evidence.measures import correct
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
 from s6lib.plots.style import FLOOR
 from s6lib.records import Record
-from s6lib.report.page import answers, charts, claims, facts, images, marks, reproduce
+from s6lib.report.page import PAGE, TABLE, answers, charts, claims, facts, images, marks, reproduce
 from s6lib.studies import STUDIES
 from s6lib.studies.base import MARGIN
 
 Facts = dict[str, Any]
-PAGE, TABLE = "report.html", "leaderboard.csv"
 MEASURES = {
     "test_accuracy": "test accuracy",
     "test_loss": "test loss",
@@ -33,7 +32,8 @@ MEASURES = {
 def write(folder: Path) -> Path:
     """report.html and leaderboard.csv of the run in `folder`, replaced only when whole. Raises RecordError."""
     if not folder.is_dir():
-        raise records.RecordError(f"{folder}: no such run")
+        runs = sorted(path.parent.name for path in folder.parent.glob("*/*/") if path.is_dir())
+        raise records.RecordError(f"{folder}: no such run; valid: {', '.join(dict.fromkeys(runs)) or 'none yet'}")
     found, left_out = records.find(folder)
     content = contents(found, left_out, folder)
     for name, text in ((TABLE, leaderboard(content["groups"])), (PAGE, render(content))):
@@ -50,7 +50,11 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
     for group in grouped:
         group["leader"] = answers.leader(group["arms"])
         group["scale"] = marks.Accuracies(
-            [v for arm in group["arms"] for v in (*arm["test"], arm["accuracy"]["low"], arm["accuracy"]["high"], *arm["published"].values())]
+            [
+                v
+                for arm in group["arms"]
+                for v in (*arm["test"], arm["accuracy"]["low"], arm["accuracy"]["high"], *arm["published"].values())
+            ]
         )
         group["static"] = charts.static(group["arms"])
     together: dict[str, list[Record]] = {}
@@ -75,7 +79,9 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
         "stale": any(record.stale for record in found),
         "machines": reproduce.machines(found),
         "bibtex": reproduce.bibtex(),
-        "scales": {study: scales([c for c in claimed if c["study"] == study]) for study in {c["study"] for c in claimed}},
+        "scales": {
+            study: scales([c for c in claimed if c["study"] == study]) for study in {c["study"] for c in claimed}
+        },
         "seeds_text": "\n".join(f"{arm['id']}: {', '.join(map(str, arm['seeds']))}" for arm in arms),
         "across": images.ACROSS,
     }
@@ -88,7 +94,9 @@ def tiles(one: Facts, arms: Sequence[Facts]) -> list[Facts]:
         said = [int(guess[k]) for arm in arms for guess in arm["guesses"]]
         wrong = [guess for guess in said if guess != label]
         about = {"number": number, "label": label, "error": number in one["errors"]}
-        out.append({**about, "guess": max(sorted(set(wrong)), key=wrong.count), "missed": round(100 * len(wrong) / len(said))})
+        out.append(
+            {**about, "guess": max(sorted(set(wrong)), key=wrong.count), "missed": round(100 * len(wrong) / len(said))}
+        )
     return out
 
 
@@ -100,16 +108,36 @@ def scales(claimed: Sequence[Facts]) -> dict[str, marks.Effects]:
 def by_unit(parts: Sequence[Facts]) -> dict[str, marks.Effects]:
     ends: dict[str, list[float]] = {}
     for part in parts:
-        ends.setdefault(part["unit"], []).extend(v for v in (part["estimate"], part["low"], part["high"]) if v is not None)
-    return {unit: marks.Effects(values, linear=MARGIN if unit.startswith("points") else 0.002) for unit, values in ends.items()}
+        ends.setdefault(part["unit"], []).extend(
+            v for v in (part["estimate"], part["low"], part["high"]) if v is not None
+        )
+    return {
+        unit: marks.Effects(values, linear=MARGIN if unit.startswith("points") else 0.002)
+        for unit, values in ends.items()
+    }
 
 
 def render(content: Facts) -> str:
     """The page as text."""
     here = jinja2.PackageLoader("s6lib.report.page", ".")
-    environment = jinja2.Environment(loader=here, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "signed": signed, "span": span, "thousands": "{:,}".format, "time": time}
-    environment.globals |= {"marks": marks, "by_unit": by_unit, "STUDIES": STUDIES, "ENOUGH": ENOUGH_SEEDS, "LEVEL": LEVEL, "MARGIN": MARGIN}
+    environment = jinja2.Environment(
+        loader=here, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "percent": percent,
+        "signed": signed,
+        "span": span,
+        "thousands": "{:,}".format,
+        "time": time,
+    }
+    environment.globals |= {
+        "marks": marks,
+        "by_unit": by_unit,
+        "STUDIES": STUDIES,
+        "ENOUGH": ENOUGH_SEEDS,
+        "LEVEL": LEVEL,
+        "MARGIN": MARGIN,
+    }
     files = {name: Markup(environment.loader.get_source(environment, name)[0]) for name in ("page.css", "page.js")}  # type: ignore[union-attr]
     data = Markup(json_text(for_script(content)))
     libraries = Markup(charts.libraries().replace("</script", "<\\/script"))
@@ -122,7 +150,10 @@ def for_script(content: Facts) -> Facts:
     """What the page's script reads: numbers once, in rows."""
     arms = [
         {
-            **{key: arm[key] for key in ("id", "name", "label", "set", "seeds", "curves", "published_curves", "guesses")},
+            **{
+                key: arm[key]
+                for key in ("id", "name", "label", "set", "seeds", "curves", "published_curves", "guesses")
+            },
             "colour": marks.ink(arm["looks"]["colour"]),
             "marker": marks.SHAPES[arm["looks"]["marker"]],
             "dash": charts.dash(arm["looks"]["line"]),
@@ -169,7 +200,18 @@ def plain(value: Any) -> Any:
 
 def leaderboard(grouped: Sequence[Facts]) -> str:
     """A row per record as CSV: percent, nats per image, seconds."""
-    columns = ["study", "trial", "data", "seeds", "diverged", "test_mean", "test_sd", "test_low", "test_high", "test_loss"]
+    columns = [
+        "study",
+        "trial",
+        "data",
+        "seeds",
+        "diverged",
+        "test_mean",
+        "test_sd",
+        "test_low",
+        "test_high",
+        "test_loss",
+    ]
     columns += ["running_train_mean", "published_last", "published_best", "parameters", "epochs", "seconds_per_seed"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

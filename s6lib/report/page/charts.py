@@ -32,16 +32,36 @@ def specification(measure: str) -> Facts:
     log = {"type": "log", "nice": False, "zero": False}
     ticks = sorted(float(to_scale(tick)) for tick in ACCURACY_TICKS)
     label = f"format({100 + FLOOR} - pow(10, -datum.value), '.4~r')"
-    axis = {"values": ticks, "labelExpr": label} if accuracy else {"tickCount": 6, "labelExpr": "format(datum.value, '.2~r')"}
+    axis = (
+        {"values": ticks, "labelExpr": label}
+        if accuracy
+        else {"tickCount": 6, "labelExpr": "format(datum.value, '.2~r')"}
+    )
     title = [NAMES[measure], "log scale of the error" if accuracy else "log scale"]
-    y = {"field": "y", "type": "quantitative", "title": title, "axis": axis, "scale": {"zero": False, "nice": False} if accuracy else log}
-    x = {"field": "epoch", "type": "quantitative", "title": "epoch", "scale": {"nice": False, "zero": False}, "axis": {"tickMinStep": 1, "grid": False}}
+    y = {
+        "field": "y",
+        "type": "quantitative",
+        "title": title,
+        "axis": axis,
+        "scale": {"zero": False, "nice": False} if accuracy else log,
+    }
+    x = {
+        "field": "epoch",
+        "type": "quantitative",
+        "title": "epoch",
+        "scale": {"nice": False, "zero": False},
+        "axis": {"tickMinStep": 1, "grid": False},
+    }
     both = {"x": x, "y": y, "color": {"field": "colour", "type": "nominal", "scale": None}, "detail": {"field": "key"}}
 
     def lines(kind: str, **mark: Any) -> Facts:
         dash = {} if kind == "published" else {"strokeDash": {"field": "dash", "type": "nominal", "scale": None}}
         chosen = [{"filter": f"datum.kind == '{kind}' && (shown == null || indexof(shown, datum.arm) >= 0)"}]
-        return {"transform": chosen, "mark": {"type": "line", "clip": True, **mark}, "encoding": {**both, **(dash if kind == "mean" else {})}}
+        return {
+            "transform": chosen,
+            "mark": {"type": "line", "clip": True, **mark},
+            "encoding": {**both, **(dash if kind == "mean" else {})},
+        }
 
     under = {
         "transform": [{"filter": "datum.key == near"}],

@@ -43,15 +43,35 @@ def live(found: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def part(result: judged.Result) -> dict[str, Any]:
-    about = {"text": result.part.text, "measure": result.part.measure, "unit": result.unit}
-    about |= {"relation": result.part.relation, "bound": result.part.bound, "margin": result.part.margin}
-    found = result.found
-    return {**about, "estimate": found.mean, "low": found.low, "high": found.high, "p_for": result.p_for}
+    what, found = result.part, result.found
+    return {
+        "text": what.text,
+        "measure": what.measure,
+        "unit": result.unit,
+        "relation": what.relation,
+        "bound": what.bound,
+        "margin": what.margin,
+        "estimate": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "p_for": result.p_for,
+    }
 
 
 def complete(row: dict[str, Any]) -> dict[str, Any]:
     """A row with every field that the page reads, numbers that are none as None, its weakest part picked."""
-    parts = [{"verdict": None, "unit": "", "margin": None, "bound": 0, "relation": "above", **one, **{key: number(one.get(key)) for key in ("estimate", "low", "high", "p_for")}} for one in row["parts"]]
+    parts = [
+        {
+            "verdict": None,
+            "unit": "",
+            "margin": None,
+            "bound": 0,
+            "relation": "above",
+            **one,
+            **{key: number(one.get(key)) for key in ("estimate", "low", "high", "p_for")},
+        }
+        for one in row["parts"]
+    ]
     seeds = int(row.get("seeds") or 0)
     if seeds < ENOUGH_SEEDS:  # too few for an interval
         parts = [{**one, "low": None, "high": None} for one in parts]
@@ -59,7 +79,12 @@ def complete(row: dict[str, Any]) -> dict[str, Any]:
     weakest = max(weighed, key=lambda one: 2.0 if one["p_for"] is None else one["p_for"], default=None)
     verdict = row["verdict"] if row["verdict"] in KINDS else "undecided"
     agree = sum(points_the_claimed_way(one) for one in weighed)
-    extra = {"seeds": seeds, "p": number(row.get("p")), "looks": row.get("looks"), "planned_looks": row.get("planned_looks")}
+    extra = {
+        "seeds": seeds,
+        "p": number(row.get("p")),
+        "looks": row.get("looks"),
+        "planned_looks": row.get("planned_looks"),
+    }
     texts = {key: str(row.get(key) or "") for key in ("study", "claim", "sentence", "quote", "note")}
     return {**texts, **extra, "verdict": verdict, "parts": parts, "weakest": weakest, "agree": agree}
 

@@ -16,17 +16,24 @@ from s6lib.trial import make_trial
 
 Facts = dict[str, Any]
 CURVES = {"test_accuracy": 3, "test_loss": 5, "train_accuracy": 2}  # column of the history: decimals kept
-PUBLISHED_CURVES = {"test_accuracy": "test_accuracy_pct", "test_loss": "test_loss", "train_accuracy": "train_accuracy_pct"}
+PUBLISHED_CURVES = {
+    "test_accuracy": "test_accuracy_pct",
+    "test_loss": "test_loss",
+    "train_accuracy": "train_accuracy_pct",
+}
 SMALL = 1e-3  # a weight below it counts as switched off
 
 
 def groups(found: Sequence[Record]) -> list[Facts]:
     """Records that are compared with each other: of one study, family and data set; each with a title and its arms."""
-    made, seen = [], set()
+    made: list[Facts] = []
+    seen: set[str] = set()
     for members in by_study(found).values():
         first = members[0]
         study = STUDIES.get(first.trial.study)
-        name = family(first) + ("" if len({r.dataset["checksum"] for r in found}) < 2 else f", {first.dataset['title']}")
+        name = family(first) + (
+            "" if len({r.dataset["checksum"] for r in found}) < 2 else f", {first.dataset['title']}"
+        )
         arms = [arm(record, unique(f"{first.trial.study}/{record.name}", seen)) for record in members]
         title = study.title if study else first.trial.study
         about = {"study": first.trial.study, "source": study.source if study else "", "data": first.dataset["title"]}
@@ -109,14 +116,23 @@ def settings(record: Record) -> Facts:
     plain = make_trial(study.name, "plain", like="").settings()
     own = make_trial(study.name, record.name).settings() if record.name in study.arms else now
     differs = [(k, shown(v), shown(plain[k])) for k, v in now.items() if k not in ("name", "study") and v != plain[k]]
-    return {"differs": differs, "not_as_arm": [f"{k} {shown(v)}, not {shown(own[k])}" for k, v in now.items() if v != own[k]]}
+    return {
+        "differs": differs,
+        "not_as_arm": [f"{k} {shown(v)}, not {shown(own[k])}" for k, v in now.items() if v != own[k]],
+    }
 
 
 def shown(value: Any) -> str:
     """A setting for reading."""
     if value is None:
         return "of the network"
-    return f"{value:g}" if isinstance(value, float) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (
+        f"{value:g}"
+        if isinstance(value, float)
+        else ", ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
 
 
 def inside(record: Record) -> Facts:
@@ -132,7 +148,10 @@ def inside(record: Record) -> Facts:
     means = [weight for name, weight in record.weights.items() if name.endswith("running_mean") and weight.ndim == 3]
     variances = [weight for name, weight in record.weights.items() if name.endswith("running_var") and weight.ndim == 3]
     if means:
-        away = [(m - m.mean(1, keepdims=True)) / np.sqrt(v.mean(1, keepdims=True) + 1e-12) for m, v in zip(means, variances, strict=True)]
+        away = [
+            (m - m.mean(1, keepdims=True)) / np.sqrt(v.mean(1, keepdims=True) + 1e-12)
+            for m, v in zip(means, variances, strict=True)
+        ]
         found["splits"] = 100 * float(np.sqrt(np.mean(np.concatenate([a.ravel() for a in away]) ** 2)))
     return found
 

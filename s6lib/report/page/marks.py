@@ -32,8 +32,12 @@ def ink(colour: str) -> str:
 
 def swatch(looks: dict[str, str], size: int = 14) -> Markup:
     """A trial's marker in its colour."""
-    body = Markup('<path d="{}" transform="translate(8 8) scale(5)" fill="{}"/>').format(SHAPES[looks["marker"]], ink(looks["colour"]))
-    return Markup('<svg class="swatch" viewBox="0 0 16 16" width="{0}" height="{0}" aria-hidden="true">{1}</svg>').format(size, body)
+    body = Markup('<path d="{}" transform="translate(8 8) scale(5)" fill="{}"/>').format(
+        SHAPES[looks["marker"]], ink(looks["colour"])
+    )
+    return Markup(
+        '<svg class="swatch" viewBox="0 0 16 16" width="{0}" height="{0}" aria-hidden="true">{1}</svg>'
+    ).format(size, body)
 
 
 # --- differences: zero, the margin, an interval ----------------------------------------------------
@@ -55,7 +59,11 @@ class Effects:
         kept: list[float] = []
         for step in (self.linear, *sorted(STEPS, reverse=True)):
             near = [*kept, 0.0]
-            if step < self.end and all(abs(self.x(step) - self.x(other)) > 34 for other in near) and self.x(step) < self.width - 12:
+            if (
+                step < self.end
+                and all(abs(self.x(step) - self.x(other)) > 34 for other in near)
+                and self.x(step) < self.width - 12
+            ):
                 kept.append(step)
         return sorted([*kept, *(-step for step in kept), 0.0])
 
@@ -67,15 +75,25 @@ def effect(scale: Effects, one: dict[str, Any], kind: str, axis: bool = True) ->
     margin = one.get("margin") or (one.get("bound") if one.get("relation") == "within" else None)
     if margin:
         left, right = scale.x(-margin), scale.x(margin)
-        parts.append(Markup('<rect class="band" x="{}" y="1" width="{}" height="24"/>').format(left, round(right - left, 1)))
+        parts.append(
+            Markup('<rect class="band" x="{}" y="1" width="{}" height="24"/>').format(left, round(right - left, 1))
+        )
     parts.append(Markup('<path class="zero" d="M{0},0V26"/>').format(scale.x(0)))
     if one["low"] is not None:
-        parts.append(Markup('<path class="whisker" d="M{0},{1}H{2}M{0},{3}v8M{2},{3}v8"/>').format(scale.x(one["low"]), middle, scale.x(one["high"]), middle - 4))
+        parts.append(
+            Markup('<path class="whisker" d="M{0},{1}H{2}M{0},{3}v8M{2},{3}v8"/>').format(
+                scale.x(one["low"]), middle, scale.x(one["high"]), middle - 4
+            )
+        )
     parts.append(Markup('<circle class="estimate" cx="{}" cy="{}" r="5"/>').format(scale.x(one["estimate"]), middle))
     for tick in scale.ticks() if axis else []:
         parts.append(Markup('<text x="{}" y="38">{}</text>').format(scale.x(tick), signed(tick)))
-    label = f"estimate {one['estimate']:+.3g}" + ("" if one["low"] is None else f", 95 % interval {one['low']:+.3g} to {one['high']:+.3g}")
-    return Markup('<svg class="effect {}" viewBox="0 0 {} {}" role="img" aria-label="{} {}">{}</svg>').format(kind, scale.width, height, label, one.get("unit", ""), Markup("").join(parts))
+    label = f"estimate {one['estimate']:+.3g}" + (
+        "" if one["low"] is None else f", 95 % interval {one['low']:+.3g} to {one['high']:+.3g}"
+    )
+    return Markup('<svg class="effect {}" viewBox="0 0 {} {}" role="img" aria-label="{} {}">{}</svg>').format(
+        kind, scale.width, height, label, one.get("unit", ""), Markup("").join(parts)
+    )
 
 
 def signed(value: float) -> str:
@@ -115,8 +133,13 @@ class Accuracies:
 
 
 def accuracy_axis(scale: Accuracies) -> Markup:
-    texts = [Markup('<text x="{0}" y="11">{1:g}</text><path class="tick" d="M{0},14v5"/>').format(scale.x(t), t) for t in scale.ticks()]
-    return Markup('<svg class="dots axis" viewBox="0 0 {} 20" aria-hidden="true">{}</svg>').format(scale.width, Markup("").join(texts))
+    texts = [
+        Markup('<text x="{0}" y="11">{1:g}</text><path class="tick" d="M{0},14v5"/>').format(scale.x(t), t)
+        for t in scale.ticks()
+    ]
+    return Markup('<svg class="dots axis" viewBox="0 0 {} 20" aria-hidden="true">{}</svg>').format(
+        scale.width, Markup("").join(texts)
+    )
 
 
 def dots(scale: Accuracies, arm: dict[str, Any]) -> Markup:
@@ -127,18 +150,34 @@ def dots(scale: Accuracies, arm: dict[str, Any]) -> Markup:
     radius = 3.4 if len(arm["test"]) <= 12 else 2.4
     for x, row in piled([scale.x(value) for value in arm["test"]], 2 * radius):
         y = round(18 + (row // 2 + row % 2) * (-1 if row % 2 else 1) * 1.6 * radius, 1)
-        parts.append(Markup('<use href="#{}" transform="translate({} {}) scale({})"/>').format(mark_id(arm["looks"]["marker"]), x, max(4.0, min(32.0, y)), radius))
+        parts.append(
+            Markup('<use href="#{}" transform="translate({} {}) scale({})"/>').format(
+                mark_id(arm["looks"]["marker"]), x, max(4.0, min(32.0, y)), radius
+            )
+        )
     found = arm["accuracy"]
     if found["n"]:
         middle = scale.x(found["mean"])
         if found["low"] is not None:
-            parts.append(Markup('<path class="whisker" d="M{0},37H{1}M{0},34v6M{1},34v6"/>').format(scale.x(found["low"]), scale.x(min(found["high"], 100))))
+            parts.append(
+                Markup('<path class="whisker" d="M{0},37H{1}M{0},34v6M{1},34v6"/>').format(
+                    scale.x(found["low"]), scale.x(min(found["high"], 100))
+                )
+            )
         parts.append(Markup('<path class="mean" d="M{},31v12"/>').format(middle))
     for name, mark in (("best", "M0,-5L5,0L0,5L-5,0z"), ("last", "M-4,-4L4,4M-4,4L4,-4")):
         if (value := arm["published"][name]) is not None and scale.low <= scale._z(value) <= scale.high:
-            parts.append(Markup('<path class="published" d="{}" transform="translate({} 18)"/>').format(mark, scale.x(value)))
+            parts.append(
+                Markup('<path class="published" d="{}" transform="translate({} 18)"/>').format(mark, scale.x(value))
+            )
     label = f"{arm['name']}: " + ", ".join(f"{value:.2f}" for value in sorted(arm["test"])) + " %"
-    return Markup('<svg class="dots" viewBox="0 0 {} 44" role="img" aria-label="{}"><g fill="{}" fill-opacity=".75">{}</g></svg>').format(scale.width, label, colour, Markup("").join(parts)) if shape else Markup("")
+    return (
+        Markup(
+            '<svg class="dots" viewBox="0 0 {} 44" role="img" aria-label="{}"><g fill="{}" fill-opacity=".75">{}</g></svg>'
+        ).format(scale.width, label, colour, Markup("").join(parts))
+        if shape
+        else Markup("")
+    )
 
 
 def mark_id(marker: str) -> str:
@@ -148,7 +187,9 @@ def mark_id(marker: str) -> str:
 def definitions() -> Markup:
     """The markers, once for the whole page."""
     shapes = [Markup('<path id="{}" d="{}"/>').format(mark_id(name), d) for name, d in SHAPES.items()]
-    return Markup('<svg width="0" height="0" class="hidden" aria-hidden="true"><defs>{}</defs></svg>').format(Markup("").join(shapes))
+    return Markup('<svg width="0" height="0" class="hidden" aria-hidden="true"><defs>{}</defs></svg>').format(
+        Markup("").join(shapes)
+    )
 
 
 def piled(places: Sequence[float], size: float) -> list[tuple[float, int]]:
@@ -172,11 +213,18 @@ def spark(values: Sequence[float], looks: dict[str, str], label: str, bars: bool
         return Markup("")
     low, high = (0.0, max(values)) if bars else (min(values), max(values))
     span = (high - low) or 1.0
-    x, y = [round(2 + 116 * k / (len(values) - 1), 1) for k in range(len(values))], [round(27 - 24 * (v - low) / span, 1) for v in values]
+    x, y = (
+        [round(2 + 116 * k / (len(values) - 1), 1) for k in range(len(values))],
+        [round(27 - 24 * (v - low) / span, 1) for v in values],
+    )
     colour = ink(looks["colour"])
     if bars:
         d = "".join(f"M{a},27V{b}" for a, b in zip(x, y, strict=True))
         line = Markup('<path d="{}" stroke="{}" stroke-width="3.2" fill="none"/>').format(d, colour)
     else:
-        line = Markup('<polyline points="{}" stroke="{}" stroke-width="1.8" fill="none"/>').format(" ".join(f"{a},{b}" for a, b in zip(x, y, strict=True)), colour)
-    return Markup('<svg class="spark" viewBox="0 0 120 30" width="120" height="30" role="img" aria-label="{}">{}</svg>').format(label, line)
+        line = Markup('<polyline points="{}" stroke="{}" stroke-width="1.8" fill="none"/>').format(
+            " ".join(f"{a},{b}" for a, b in zip(x, y, strict=True)), colour
+        )
+    return Markup(
+        '<svg class="spark" viewBox="0 0 120 30" width="120" height="30" role="img" aria-label="{}">{}</svg>'
+    ).format(label, line)

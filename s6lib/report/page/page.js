@@ -46,7 +46,7 @@
     spec.width = $("chart").clientWidth;
     spec.height = Math.max(280, Math.min(400, spec.width * 0.5));
     spec.description = `Curves of ${measure.replaceAll("_", " ")}, ${group.name}; last epochs stand in the leaderboard`;
-    const made = await vegaEmbed($("chart"), spec, { mode: "vega", renderer: "canvas", actions: false, tooltip: false, defaultStyle: false });
+    const made = await vegaEmbed($("chart"), spec, { mode: "vega", renderer: "canvas", actions: false, tooltip: false, defaultStyle: false, logLevel: 1 });
     if (mine !== number) return made.finalize();
     if (view) view.finalize();
     view = made.view;

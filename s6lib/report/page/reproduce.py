@@ -57,10 +57,18 @@ def bibtex() -> str:
     """CITATION.cff as BibTeX; "" where the package lies in no repository."""
     try:
         about = yaml.safe_load((paths.home() / "CITATION.cff").read_text(encoding="utf-8"))
-        authors = " and ".join(f"{{{one['name']}}}" if "name" in one else f"{one['family-names']}, {one['given-names']}" for one in about["authors"])
+        authors = " and ".join(
+            f"{{{one['name']}}}" if "name" in one else f"{one['family-names']}, {one['given-names']}"
+            for one in about["authors"]
+        )
     except (OSError, KeyError, TypeError, yaml.YAMLError):
         return ""
-    fields = {"title": about.get("title"), "author": authors, "url": about.get("repository-code"), "version": about.get("version")}
+    fields = {
+        "title": about.get("title"),
+        "author": authors,
+        "url": about.get("repository-code"),
+        "version": about.get("version"),
+    }
     fields["year"] = str(about.get("date-released", ""))[:4]
     lines = [f"  {key} = {{{value}}}," for key, value in fields.items() if value]
     return "\n".join(["@software{s6lib,", *lines, "}"])
