@@ -18,7 +18,6 @@ def limits(small: bool) -> dict:
 
 def rates(small: bool) -> dict:
     import torch
-
     from measure import cores
 
     torch.set_num_threads(cores())

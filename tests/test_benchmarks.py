@@ -7,12 +7,15 @@ import sys
 from importlib import util
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 
+from s6lib import plots
 from s6lib.models import build
 from s6lib.models.describe import count_parameters
 from s6lib.studies import NETWORKS
 
+mpl.use("Agg")
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -161,3 +164,22 @@ def test_equivalence_of_an_arm_runs(arm, tmp_path):
 @pytest.mark.slow
 def test_fused_sweep_runs():
     run("fused_sweep.py")
+
+
+# --- figures ---------------------------------------------------------------------------------------
+
+
+def test_a_void_row_is_not_drawn():
+    made = [row | {"replicas": 1, "lowest": 1, "highest": 2} for row in rows("plain PyTorch")]
+    figure = plots.training_speed(made)
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert "best DataLoader loop, float32" in labels
+    assert not any("plain" in label for label in labels)
+
+
+def test_what_grows_has_units():
+    seeds = [{"seeds": n, "seconds_per_epoch_and_seed": 1 / n, "memory_mb_per_seed": 900 / n} for n in (1, 2)]
+    trials = [{"trials": n, "status": 1.0 + n, "plan": 1.0, "read": 0.1 * n} for n in (1, 200)]
+    axes = plots.growing(seeds, trials).axes
+    assert [ax.get_ylabel()[-4:] for ax in axes] == [" (s)", "(MB)", " (s)"]
+    assert axes[0].lines[0].get_ydata().tolist() == [1.0, 0.5]

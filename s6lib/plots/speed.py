@@ -30,19 +30,15 @@ def training_speed(rows: Sequence[Row]) -> Figure:
 def _ours(rows: Sequence[Row], ax: Axes) -> None:
     forms = sorted({(row["precision"], row["processes"]) for row in rows})
     for precision, processes in forms:
-        line = sorted(
+        points = sorted(
             (row["replicas"], row["images_per_second"], row["lowest"], row["highest"])
             for row in rows
             if (row["precision"], row["processes"]) == (precision, processes)
         )
-        x, y, low, high = zip(*line, strict=True)
+        x, y, low, high = zip(*points, strict=True)
         name = "a process per core" if processes > 1 else "one process"
-        style = {
-            "color": COLOURS[precision],
-            "marker": "os"[precision == "float32"],
-            "ls": "-" if processes > 1 else ":",
-        }
-        ax.plot(x, y, label=f"s6lib, {precision}, {name}", **style)
+        marker, line = "os"[precision == "float32"], "-" if processes > 1 else ":"
+        ax.plot(x, y, label=f"s6lib, {precision}, {name}", color=COLOURS[precision], marker=marker, ls=line)
         ax.vlines(x, low, high, color=COLOURS[precision], lw=1)
     counts = sorted({row["replicas"] for row in rows})
     ax.set_xscale("log", base=2)
