@@ -100,10 +100,10 @@ def why_void(found: dict, ours: dict) -> str | None:
 def row(job: dict, rounds: list[dict]) -> dict:
     """Who, what, and the median, spread and peak memory over rounds."""
     named = ("who", "network", "precision", "processes", "threads", "replicas", "batch", "workers")
-    speeds = [found["images_per_second"] for found in rounds if "error" not in found]
+    speeds = [found["images_per_second"] for found in rounds]
     numbers = {"images_per_second": statistics.median(speeds), "lowest": min(speeds), "highest": max(speeds)}
-    memory = {k: max(one.get(k, 0) for one in rounds) for k in ("memory_mb", "gpu_memory_mb") if k in rounds[0]}
-    return {name: job[name] for name in named} | numbers | {"rounds": len(speeds)} | memory
+    memory = {k: max(one[k] for one in rounds) for k in ("memory_mb", "gpu_memory_mb") if k in rounds[0]}
+    return {name: job[name] for name in named} | numbers | {"rounds": len(rounds)} | memory
 
 
 def add_ratios(rows: list[dict]) -> None:
@@ -117,12 +117,8 @@ def add_ratios(rows: list[dict]) -> None:
             one[name] = None if best is None or one["void"] else one["images_per_second"] / best
 
 
-def measured(options: argparse.Namespace) -> dict:
-    """The whole benchmark."""
-    jobs = [job for network in options.networks for job in contestants(network, options)]
-    print(f"{len(jobs)} contestants, {options.rounds} rounds, on {options.device}, {options.dataset}", flush=True)
-    checks = learned(jobs, options.steps)
-    print("every contestant trained briefly", flush=True)
+def timed(jobs: list[dict], options: argparse.Namespace) -> tuple[list[list[dict]], dict]:
+    """What every job found, a list over rounds, and the machine's rates: all are measured once in every round."""
     found: list[list[dict]] = [[] for _ in jobs]
     limits = []
     for k in range(options.rounds):
@@ -131,37 +127,41 @@ def measured(options: argparse.Namespace) -> dict:
             if k == 0 or k < options.rounds - slow(job):
                 results.append(attempt(job))
         print(f"round {k + 1} done", flush=True)
-    rates, work = machine.highest(limits), {network: machine.work_per_image(network) for network in options.networks}
-    rows = []
-    for job, results in zip(jobs, found, strict=True):
-        failed = next((one for one in results if "error" in one), checks[key(job)])
-        void = why_void(failed, checks[job["network"], "s6lib", job["precision"]])
-        if any("error" not in one for one in results):
-            rows.append(row(job, results) | {"void": void})
-            rows[-1] |= machine.shares(rows[-1], rates, work[job["network"]])
-        else:
-            print(f"left out: {measure.name_of(job)}: {void}", flush=True)
+    return found, machine.highest(limits)
+
+
+def judged(job: dict, rounds: list[dict], checks: dict[tuple, dict]) -> dict | None:
+    """The row of a job, void where it failed or did not learn; None where it never ran."""
+    failed = next((one for one in rounds if "error" in one), checks[key(job)])
+    void = why_void(failed, checks[job["network"], "s6lib", job["precision"]])
+    if good := [one for one in rounds if "error" not in one]:
+        return row(job, good) | {"void": void}
+    print(f"left out: {measure.name_of(job)}: {void}", flush=True)
+    return None
+
+
+def measured(options: argparse.Namespace) -> dict:
+    """The whole benchmark."""
+    jobs = [job for network in options.networks for job in contestants(network, options)]
+    print(f"{len(jobs)} contestants, {options.rounds} rounds, on {options.device}, {options.dataset}", flush=True)
+    checks = learned(jobs, options.steps)
+    print("every contestant trained briefly", flush=True)
+    found, limits = timed(jobs, options)
+    rows = [one for job, rounds in zip(jobs, found, strict=True) if (one := judged(job, rounds, checks))]
+    work = {network: machine.work_per_image(network) for network in options.networks}
+    for one in rows:
+        one |= machine.shares(one, limits, work[one["network"]])
     add_ratios(rows)
     named = [dict(zip(("network", "who", "precision"), names, strict=True)) | one for names, one in checks.items()]
-    return {"rows": rows, "checks": named, "limits": rates, "per_image": work}
+    return {"rows": rows, "checks": named, "limits": limits, "per_image": work}
 
 
 def table(rows: list[dict]) -> str:
     import pandas as pd
 
-    names = (
-        "network",
-        "who",
-        "precision",
-        "processes",
-        "threads",
-        "replicas",
-        "images_per_second",
-        "lowest",
-        "highest",
-    )
-    names += ("ratio_to_plain", "ratio_to_dataloader", "memory_mb", "share_of_product_rate", "void")
-    frame = pd.DataFrame(rows).reindex(columns=list(names))
+    names = "network who precision processes threads replicas images_per_second lowest highest ratio_to_plain"
+    names += " ratio_to_dataloader memory_mb share_of_product_rate void"
+    frame = pd.DataFrame(rows).reindex(columns=names.split())
     whole = ["images_per_second", "lowest", "highest", "memory_mb"]
     frame[whole] = frame[whole].round().astype(int)
     return frame.to_string(index=False, float_format="{:.2f}".format, na_rep="")

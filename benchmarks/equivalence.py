@@ -30,8 +30,8 @@ TOGETHER = 8  # seeds per fused network
 OUT = Path(__file__).parent.parent / "results" / "bench"
 
 
-def accuracies(trial: Trial, dataset: str, precision: str, seeds: list[int]) -> list[float]:
-    record = training.train(trial, data.load(dataset), seeds, precision=precision, save=False)
+def accuracies(trial: Trial, options: argparse.Namespace, precision: str, seeds: list[int]) -> list[float]:
+    record = training.train(trial, data.load(options.dataset), seeds, precision=precision, save=not options.small)
     return record.last().test_accuracy.tolist()
 
 
@@ -92,7 +92,7 @@ def main() -> None:
             values = found.setdefault(precision, [])
             if len(values) > start:
                 continue
-            values += accuracies(trial, options.dataset, precision, chunk)
+            values += accuracies(trial, options, precision, chunk)
             state["verdict"] = verdict(found, options.precision)
             state["provenance"] = {**provenance(trial.normaliser, trial.network), "threads": torch.get_num_threads()}
             state["finished"] = time.strftime("%Y-%m-%d")

@@ -96,11 +96,7 @@ def stacked(trees: list):
 
 class Vmap:
     def __init__(self, job: dict):
-        self.job, self.layers, self.trial = (
-            job,
-            recipe.layers(job["network"]),
-            recipe.make_trial(job["network"], job["batch"]),
-        )
+        self.layers, self.trial = recipe.layers(job["network"]), recipe.make_trial(job["network"], job["batch"])
         self.precision = jnp.bfloat16 if job["precision"] == "bfloat16" else jnp.float32
         dataset, seeds = recipe.load(job), range(job["replicas"])
         self.dataset, self.source = dataset, np.random.default_rng(0)

@@ -13,6 +13,7 @@ import pytest
 from s6lib import plots
 from s6lib.models import build
 from s6lib.models.describe import count_parameters
+from s6lib.report.values import Evidence
 from s6lib.studies import NETWORKS
 
 mpl.use("Agg")
@@ -183,3 +184,12 @@ def test_what_grows_has_units():
     axes = plots.growing(seeds, trials).axes
     assert [ax.get_ylabel()[-4:] for ax in axes] == [" (s)", "(MB)", " (s)"]
     assert axes[0].lines[0].get_ydata().tolist() == [1.0, 0.5]
+
+
+def test_texts_leave_void_rows_out(tmp_path):
+    (tmp_path / "bench").mkdir()
+    for void, text in (((), "2.0"), (("plain PyTorch",), "—")):
+        made = rows(*void)
+        bench.add_ratios(made)
+        (tmp_path / "bench" / "cpu.json").write_text(json.dumps({"rows": made}))
+        assert Evidence(tmp_path).value("ratio n float32") == text

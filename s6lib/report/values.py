@@ -143,7 +143,7 @@ def ratio(e: Evidence, network: str, precision: str, base: str = "plain") -> str
     """How many times as fast our best is as the best plain PyTorch of the same precision, or the DataLoader `loop`."""
     key = {"plain": "ratio_to_plain", "loop": "ratio_to_dataloader"}[base]
     found = [row[key] for row in _rows(e, network, "s6lib", precision) if row[key]]
-    return f"{max(found):.1f}" if found else "(no peer counts) "
+    return f"{max(found):.1f}" if found else "—"  # no peer counts
 
 
 def speed(e: Evidence, network: str, a: str, b: str) -> str:
@@ -214,7 +214,7 @@ def throughput(e: Evidence) -> str:
     for network in dict.fromkeys(row["network"] for row in e.measured("cpu")["rows"]):
         for precision in ("float32", "bfloat16"):
             cells = [_best(_rows(e, network, who, precision)) for who in (*others, "s6lib")]
-            rows.append((f"`{network}`", precision, *cells, f"{ratio(e, network, precision)}x"))
+            rows.append((f"`{network}`", precision, *cells, ratio(e, network, precision)))
     return _table(head, rows)
 
 
