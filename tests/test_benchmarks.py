@@ -182,7 +182,7 @@ def test_what_grows_has_units():
     seeds = [{"seeds": n, "seconds_per_epoch_and_seed": 1 / n, "memory_mb_per_seed": 900 / n} for n in (1, 2)]
     trials = [{"trials": n, "status": 1.0 + n, "plan": 1.0, "read": 0.1 * n} for n in (1, 200)]
     axes = plots.growing(seeds, trials).axes
-    assert [ax.get_ylabel()[-4:] for ax in axes] == [" (s)", "(MB)", " (s)"]
+    assert [("(s" in ax.get_ylabel(), "(MB" in ax.get_ylabel()) for ax in axes] == [(1, 0), (0, 1), (1, 0)]
     assert axes[0].lines[0].get_ydata().tolist() == [1.0, 0.5]
 
 

@@ -6,7 +6,9 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
+from s6lib.plots.style import PLAIN
 from s6lib.studies.base import BLACK, BLUE, GREEN, ORANGE
 
 COLOURS = {"float32": ORANGE, "bfloat16": BLUE}
@@ -64,7 +66,8 @@ def growing(seeds: Sequence[Row], trials: Sequence[Row]) -> Figure:
     time.plot(counts, [row["seconds_per_epoch_and_seed"] for row in seeds], "o-", color=BLUE)
     time.set(ylabel="time per seed and epoch (s)", ylim=(0, None))
     memory.plot(counts, [row["memory_mb_per_seed"] for row in seeds], "o-", color=BLUE)
-    memory.set(ylabel="peak memory per seed (MB)", yscale="log")
+    memory.set(ylabel="peak memory per seed (MB, log scale)", yscale="log")
+    memory.yaxis.set(major_locator=LogLocator(10, (1, 2, 5)), minor_locator=NullLocator(), major_formatter=PLAIN)
     for ax in (time, memory):
         ax.set_xscale("log", base=2)
         ax.set_xticks(counts, [str(count) for count in counts])
