@@ -13,6 +13,7 @@ its rows are void, and say why. Writes results/bench/<device>.json.
 import argparse
 import importlib.util
 import json
+import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -193,11 +194,12 @@ def main() -> None:
     options = settings()
     from s6lib.provenance import provenance
 
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     result = measured(options)
     print(table(result["rows"]))
     about = {"dataset": options.dataset, "date": time.strftime("%Y-%m-%d"), "rounds": options.rounds}
     about |= {"seconds": options.seconds, "steps_of_checks": options.steps, "tolerance": TOLERANCE}
-    about |= {"cores": measure.cores(), "device": options.device}
+    about |= {"cores": measure.cores(), "device": options.device, "load_before": load}
     result |= about | {"provenance": provenance("batch", "regularisers")}
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{'small-' if options.small else ''}{options.device.replace(' ', '-').lower()}.json"

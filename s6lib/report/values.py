@@ -148,7 +148,8 @@ def ratio(e: Evidence, network: str, precision: str, base: str = "plain") -> str
 
 def speed(e: Evidence, network: str, a: str, b: str) -> str:
     """How many times as fast `a` is as `b`, each `precision:R` in one process, `precision:R:cores` in one per core."""
-    return f"{_speed(e, network, a) / _speed(e, network, b):.1f}"
+    found = [_speed(e, network, a), _speed(e, network, b)]
+    return f"{found[0] / found[1]:.1f}" if all(found) else "—"  # not measured
 
 
 def start(e: Evidence, *words: str) -> str:
@@ -303,7 +304,7 @@ def _speed(e: Evidence, network: str, what: str) -> float:
     precision, replicas, *cores = what.split(":")
     rows = _rows(e, network, "s6lib", precision)
     same = [row for row in rows if row["replicas"] == int(replicas) and (row["processes"] > 1) == bool(cores)]
-    return same[0]["images_per_second"]
+    return same[0]["images_per_second"] if same else 0.0
 
 
 def _best(rows: list[dict]) -> str:
