@@ -115,7 +115,7 @@ publish-url: $(READY) ## write the repository's address everywhere: make publish
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(VENV)/jupyter lab notebooks
 
-bench: $(READY) ## measure speed on this machine
+bench: $(READY) ## measure speed on this machine, beside peers (25 minutes)
 	$(VENV)/python benchmarks/bench.py
 
 clean: ## remove the quick run and caches, unless someone works there; full runs and data stay
