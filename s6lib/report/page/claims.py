@@ -51,8 +51,8 @@ def complete(row: dict[str, Any]) -> dict[str, Any]:
     extra = {
         "seeds": seeds,
         "p": number(row.get("p")),
-        "looks": row.get("looks"),
-        "planned_looks": row.get("planned_looks"),
+        "looks": len(row.get("looks") or []),
+        "planned_looks": len(row.get("planned_looks") or []),
     }
     texts = {key: str(row.get(key) or "") for key in ("study", "claim", "sentence", "place", "reading", "note")}
     return {**texts, **extra, "verdict": verdict, "parts": parts, "weakest": weakest, "agree": agree}
