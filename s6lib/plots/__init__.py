@@ -14,6 +14,7 @@ from s6lib.plots.epochs import overlay as overlay
 from s6lib.plots.epochs import penalty_against_loss as penalty_against_loss
 from s6lib.plots.epochs import small_multiples as small_multiples
 from s6lib.plots.epochs import weight_norms as weight_norms
+from s6lib.plots.images import changed_images as changed_images
 from s6lib.plots.images import confusion as confusion
 from s6lib.plots.images import grids_side_by_side as grids_side_by_side
 from s6lib.plots.images import misclassified_grid as misclassified_grid
