@@ -8,8 +8,6 @@ The summary's reference is the report itself, results/reference/summary.ipynb, w
 hand, so that it shows the digits.
 """
 
-import base64
-import io
 import os
 import sys
 import tempfile
@@ -18,7 +16,8 @@ from pathlib import Path
 
 import nbformat
 import papermill
-from PIL import Image
+
+from s6lib.report.gallery import shrunk
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tests" / "reference"
@@ -35,10 +34,10 @@ CHECK = "nbval-check-output"
 
 
 def notebooks() -> dict[str, Path]:
-    """Reference name -> notebook, for every notebook that studies.toml names, and the summary."""
+    """Reference name -> notebook, for every notebook that studies.toml names, the summary and explore."""
     table = tomllib.loads((ROOT / "studies.toml").read_text(encoding="utf-8"))
     paths = {run["notebook"] for study in table["studies"].values() for run in study.values() if "notebook" in run}
-    paths = sorted(paths | set(table["tutorials"].values()) | {"summary.ipynb"})
+    paths = sorted(paths | set(table["tutorials"].values()) | {"summary.ipynb", "explore.ipynb"})
     return {path.removesuffix(".ipynb").replace("/", "."): ROOT / "notebooks" / path for path in paths}
 
 
@@ -67,16 +66,6 @@ def make(name: str, notebook: Path) -> None:
     executed.metadata.pop("papermill", None)
     executed.metadata.pop("widgets", None)
     nbformat.write(executed, reference(name))
-
-
-def shrunk(output: dict) -> dict:
-    """A figure with a palette of 256 colours takes a third of the room, and no eye sees it."""
-    if png := output.get("data", {}).get("image/png"):
-        small = io.BytesIO()
-        picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-        picture.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-        output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
-    return output
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def came_out(e: Evidence, arm: str) -> str:
     if control := STUDIES[study].control(name):
         text += f"; {_against(e, arm, '/'.join(control))}"
     named = [row for row in _verdicts(e, study) if name in row["arms"] and not row["verdict"].startswith("missing")]
-    told = ", ".join(f"{row['claim']} *{row['verdict']}*" for row in named)
+    told = "; ".join(f"{row['claim']}: *{row['verdict']}*" for row in named)
     return f"{text}. Claims that name it ([sentences](../../docs/results.md)): {told}" if told else text
 
 
