@@ -1,6 +1,6 @@
 """results/bench/durations.json: seconds per seed that every arm takes on the digits at its own number of epochs.
 
-`python benchmarks/durations.py`; five seeds together on one thread, three epochs, of which the faster of the last two is counted.
+`python benchmarks/durations.py`; five seeds together on one thread, three epochs, the faster of the last two counts.
 """
 
 import json

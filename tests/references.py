@@ -17,8 +17,6 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from s6lib.report.gallery import shrunk
-
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tests" / "reference"
 REPORT = ROOT / "results" / "reference" / "summary.ipynb"
@@ -59,9 +57,7 @@ def make(name: str, notebook: Path) -> None:
         executed = papermill.execute_notebook(str(notebook), None, chosen, kernel_name="python3", progress_bar=False)
     for cell in executed.cells:
         cell.metadata = {"tags": cell.metadata.get("tags", [])}
-        if cell.cell_type == "code" and name == "summary":
-            cell.outputs = [shrunk(output) for output in cell.outputs]
-        elif cell.cell_type == "code" and CHECK not in cell.metadata["tags"]:
+        if name != "summary" and cell.cell_type == "code" and CHECK not in cell.metadata["tags"]:
             cell.outputs = []
     executed.metadata.pop("papermill", None)
     executed.metadata.pop("widgets", None)

@@ -56,7 +56,7 @@ def clean(request: Request) -> int:
         for path in folder.glob("*/*/notebook.ipynb"):
             remove_link(path, folder)
         notebooks = [path.name for path in (request.root / "notebooks").glob("*.ipynb")]
-        for name in (*notebooks, ASKED, "batch.log"):
+        for name in (*notebooks, "leaderboard.csv", ASKED, "batch.log"):
             (folder / name).unlink(missing_ok=True)
         for path in folder.glob("*/*"):
             remove_empty(path, folder)

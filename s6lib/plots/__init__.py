@@ -7,6 +7,7 @@ A trial keeps its colour, line style and marker everywhere. Replicas that diverg
 from s6lib.plots.accuracy import by_setting as by_setting
 from s6lib.plots.accuracy import dots as dots
 from s6lib.plots.accuracy import time_and_accuracy as time_and_accuracy
+from s6lib.plots.claims import forest as forest
 from s6lib.plots.epochs import curves as curves
 from s6lib.plots.epochs import generalisation_gap as generalisation_gap
 from s6lib.plots.epochs import jumps as jumps
@@ -20,6 +21,7 @@ from s6lib.plots.images import grids_side_by_side as grids_side_by_side
 from s6lib.plots.images import misclassified_grid as misclassified_grid
 from s6lib.plots.images import samples as samples
 from s6lib.plots.style import style as style
+from s6lib.plots.tables import page as page
 from s6lib.plots.weights import batch_noise as batch_noise
 from s6lib.plots.weights import confidence as confidence
 from s6lib.plots.weights import ghost_statistics as ghost_statistics

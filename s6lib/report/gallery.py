@@ -1,7 +1,6 @@
 """docs/gallery: every trial notebook executed on the committed run, nothing trained, and a picture of each.
 
-Copies hold their figures in a palette of 64 colours. Each notes a checksum of the numbers it shows, so that one can see
-without running it again whether it still does.
+Each copy notes a checksum of the numbers it shows, so that one can see without running it again whether it still does.
 """
 
 import base64
@@ -22,11 +21,12 @@ from PIL import Image
 
 from s6lib import paths
 from s6lib.evidence import measures
+from s6lib.plots.style import palette
 from s6lib.studies import STUDIES
 
 Evidence = Any  # values.Evidence, which imports this module
 
-COLOURS, WIDTH = 64, 900
+WIDTH = 900
 PICTURES = ("curves", "gap-curves", "accuracy", "ladder")  # cells whose figure stands for the trial, the first there is
 TAKES = re.compile(r"<!--= takes ([^>]+?) -->")
 
@@ -90,8 +90,6 @@ def _execute(e: Evidence, entry: Entry) -> Path:
         done = papermill.execute_notebook(str(entry.notebook), None, {**entry.parameters, **seeds}, **options)
     for cell in done.cells:
         cell.metadata = {"tags": cell.metadata.get("tags", [])}
-        if cell.cell_type == "code":
-            cell.outputs = [shrunk(output) for output in cell.outputs]
     done.metadata = {key: done.metadata[key] for key in ("kernelspec", "language_info")}
     done.metadata["s6lib"] = {"shows": _checksum(e, entry)}
     entry.copy.parent.mkdir(parents=True, exist_ok=True)
@@ -105,26 +103,12 @@ def _seeds(have: list[int]) -> int:
     return next(number for number in range(len(have) + 1) if number not in have)
 
 
-def shrunk(output: dict) -> dict:
-    """A figure with a palette takes a third of the room, and no eye sees it."""
-    if png := output.get("data", {}).get("image/png"):
-        output["data"]["image/png"] = base64.b64encode(_palette(Image.open(io.BytesIO(base64.b64decode(png))))).decode()
-    return output
-
-
-def _palette(picture: Image.Image) -> bytes:
-    small = io.BytesIO()
-    few = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(small, "PNG", optimize=True)
-    return small.getvalue()
-
-
 def _write_picture(cells: list, path: Path) -> None:
     figures = {cell.id: images[0] for cell in cells if (images := list(_figures(cell)))}
     chosen = next((figures[name] for name in PICTURES if name in figures), next(iter(figures.values())))
     picture = Image.open(io.BytesIO(base64.b64decode(chosen))).convert("RGB")
     picture.thumbnail((WIDTH, WIDTH))
-    path.write_bytes(_palette(picture))
+    path.write_bytes(palette(picture))
 
 
 def _figures(cell: Any) -> Iterator[str]:
