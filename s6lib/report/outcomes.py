@@ -15,8 +15,11 @@ def takes(e: Evidence, *patterns: str) -> str:
     """How long arms ("study/arm", or with a `*`) take: to show, and per seed to train on MNIST and on the digits."""
     known = [f"{study.name}/{arm}" for study in STUDIES.values() for arm in study.arms]
     arms = [arm for arm in known if any(fnmatch(arm, pattern) for pattern in patterns)]
-    digits = _seconds(sum(e.measured("durations")["digits"][arm] for arm in arms))
-    if not arms or any(arm not in e.records for arm in arms):
+    measured = e.measured("durations")["digits"]
+    if not arms or any(arm not in measured for arm in arms):
+        return "as long as nobody has measured yet (`benchmarks/durations.py`)"
+    digits = _seconds(sum(measured[arm] for arm in arms))
+    if any(arm not in e.records for arm in arms):
         return f"{digits} per seed on the digits, and on MNIST, with 40 times as many images, about 40 times as long"
     mnist = _seconds(sum(e.records[arm].seconds_per_seed for arm in arms))
     shown = f"seconds: {_seeds(min(len(e.records[arm].seeds) for arm in arms))} come from the committed run"
