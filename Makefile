@@ -1,6 +1,6 @@
 # The targets and variables below explain themselves: `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run-all run summary report status plan prune check test test-all test-faults nbval references docs figures publish-url lock lab bench lint clean
+.PHONY: help run-all run summary report status plan prune check test test-all test-faults nbval references docs figures gallery publish-url lock lab bench lint clean
 SHELL := /bin/bash
 
 PYTHON    ?= python3
@@ -101,6 +101,9 @@ docs: $(READY) ## write every quoted number and table anew
 
 figures: $(READY) ## draw the committed figures from the committed records
 	@$(VENV)/python -m s6lib.report figures
+
+gallery: $(READY) ## execute docs/gallery anew where it is outdated: every trial on the committed run, nothing trained
+	@$(VENV)/python -m s6lib.report gallery
 
 lock: ## write requirements.lock from what .venv holds
 	$(VENV)/python tests/lock.py

@@ -22,7 +22,10 @@ def collect(results_dir: str) -> tuple[list[Record], list[str]]:
 
 
 def folder(results_dir: str) -> Path:
-    return Path(results_dir).expanduser() if results_dir else paths.reference()
+    path = Path(results_dir).expanduser()
+    if not results_dir:
+        return paths.reference()
+    return path if path.exists() else paths.home() / path  # a kernel's working directory is its notebook's
 
 
 def headline(found: Sequence[Record], left_out: Sequence[str], results_dir: str) -> str:
@@ -92,6 +95,15 @@ def shown(found: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def write_leaderboard(found: Sequence[Record], results_dir: str) -> str:
+    """`table` as leaderboard.csv in the run's folder, and where that is; the committed run is left as it is."""
+    if not results_dir:
+        return "no leaderboard.csv for the committed run"
+    path = folder(results_dir) / "leaderboard.csv"
+    table(found).to_csv(path, index=False)
+    return f"{paths.relative_to_home(path)}: this table, unrounded"
+
+
 def replication(found: Sequence[Record]) -> pd.DataFrame:
     """Whether a published last epoch, one seed, lies where one more seed of ours would fall in 95 of 100 cases."""
     rows = []
@@ -151,6 +163,13 @@ def evidence(found: Sequence[Record]) -> pd.DataFrame:
 
 
 P_VALUES = {"p, as claimed": "p_for", "p, against": "p_against", "p, within the margin": "p_equal"}
+
+
+def with_claims(found: Sequence[Record]) -> list[str]:
+    """The studies of which some claim has all its arms here."""
+    have = {(record.trial.study, record.name) for record in found}
+    asked = judged.claims()
+    return list(dict.fromkeys(s.name for s, claim in asked if {(s.name, arm) for arm in claim.arms} <= have))
 
 
 def missing(found: Sequence[Record], plan: str, results_dir: str = "") -> list[str]:

@@ -18,6 +18,7 @@ from s6lib import paths, records
 from s6lib.evidence import measures, statistics, verdicts
 from s6lib.records import Record
 from s6lib.report import architecture
+from s6lib.report.outcomes import answers, came_out, colab, gallery, takes  # noqa: F401  values as well
 from s6lib.studies import STUDIES, base
 
 

@@ -95,6 +95,12 @@ class Study:
     networks: dict[str, Callable] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     plan: Plan = Plan()
+    controls: dict[str, str] = field(default_factory=dict)  # arm -> what it is held against; "study/arm" of another
+
+    def control(self, arm: str) -> tuple[str, str] | None:
+        """Study and arm of the control of `arm`; None for a control itself."""
+        study, _, name = self.controls.get(arm, "").rpartition("/")
+        return (study or self.name, name) if name else None
 
     def settings(self, arm: str) -> dict[str, Any]:
         """The protocol with the settings of `arm` in place of its own; the bare protocol for ""."""

@@ -96,6 +96,10 @@ CLAIMS = (
 )
 # fmt: on
 
+CONTROLS = {"bn_l1": "bn", "ln_l1": "bn_l1", "gn_l1": "bn_l1", "ln": "bn", "gn": "bn"}
+CONTROLS |= {f"{arm}_black": arm for arm in ("bn_l1", "ln_l1", "gn_l1")}
+CONTROLS |= {f"{kind}_{value:g}": f"{kind}_0" for kind in ("lambda", "proximal") for value in LAMBDAS if value}
+
 STUDY = Study(
     name="normalisers",
     title="Batch, layer or group norm, and how large an L1 penalty?",
@@ -105,4 +109,5 @@ STUDY = Study(
     networks={"normalisers": normalisers},
     claims=CLAIMS,
     plan=Plan(looks=(10, 20), paired=("lambda",)),
+    controls=CONTROLS,
 )

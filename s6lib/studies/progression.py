@@ -141,6 +141,10 @@ CLAIMS = (
 )
 # fmt: on
 
+CONTROLS = {arm: "groups_1" for arm in ARMS if arm.startswith("groups_") and arm != "groups_1"}
+CONTROLS |= {arm: "gap_lambda_0" for arm in ARMS if arm.startswith("gap_lambda_") and arm != "gap_lambda_0"}
+CONTROLS |= {"layer_full": "layer"}
+
 STUDY = Study(
     name="progression",
     title="Ten thousand parameters at 99.4 %?",
@@ -150,4 +154,5 @@ STUDY = Study(
     networks={"skeleton": skeleton, "bn_dropout": bn_dropout, "gap": gap},
     claims=CLAIMS,
     plan=Plan(looks=(10, 20), paired=("lambda",)),
+    controls=CONTROLS,
 )

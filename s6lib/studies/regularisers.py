@@ -78,6 +78,9 @@ CLAIMS = (
 )
 # fmt: on
 
+CONTROLS = dict.fromkeys(("bn_batch64", "bn_l1", "bn_l2", "bn_l1_l2", "gbn_batch128"), "bn")
+CONTROLS |= {"gbn": "bn_batch64", "gbn_l1_l2": "gbn"}
+
 STUDY = Study(
     name="regularisers",
     title="Batch or ghost norm, with which penalty?",
@@ -86,4 +89,5 @@ STUDY = Study(
     arms=ARMS,
     networks={"regularisers": regularisers},
     claims=CLAIMS,
+    controls=CONTROLS,
 )
