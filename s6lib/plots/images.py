@@ -24,7 +24,12 @@ BARE: dict = {"xticks": [], "yticks": []}
 
 
 def samples(
-    dataset: data.Dataset, rotation: float, rotate_after_normalise: bool = False, count: int = 10, seed: int = 0
+    dataset: data.Dataset,
+    rotation: float,
+    rotate_after_normalise: bool = False,
+    count: int = 10,
+    seed: int = 0,
+    shift: int = 0,
 ) -> Figure:
     """The first `count` training images as loaded, and twice as a replica gets them: rotated and normalised."""
     if isinstance(dataset, NotAtHand):
@@ -32,15 +37,16 @@ def samples(
         say(ax, f"the images of {dataset.title} are not at hand")
         ax.set_axis_off()
         return figure
-    augment = data.Augmenter(dataset, rotation, rotate_after_normalise)
+    augment = data.Augmenter(dataset, rotation, rotate_after_normalise, shift)
     index, source = torch.arange(count)[:, None].expand(-1, 2), torch.Generator().manual_seed(seed)
-    moves = data.random_moves(2 * count, rotation, 0, source).view(count, 2) if rotation else None
+    moves = data.random_moves(2 * count, rotation, shift, source).view(count, 2) if rotation or shift else None
     drawn = augment(index, moves).transpose(0, 1).numpy()  # [2, count, 28, 28]
     ends = f"({drawn.min():.2f} to {drawn.max():.2f})"
     names = ["as loaded\n(0 to 255)", *(f"as trained on,\ndraw {k}\n{ends}" for k in (1, 2))]
     figure, grid = plt.subplots(3, count, figsize=(0.85 * count + 1.2, 3.3), squeeze=False, subplot_kw=BARE)
     corners = "after normalising: corners mean grey" if rotate_after_normalise else "corners filled with black"
     how = f"rotated by up to {rotation:g}° either way, {corners}" if rotation else "not rotated"
+    how += f", shifted by up to {shift} pixel{'s' * (shift > 1)}" if shift else ""
     figure.suptitle(f"{dataset.title}: {how}", x=0.01, ha="left")
     for line, images, name in zip(grid, (dataset.train_images[:count].numpy(), *drawn), names, strict=True):
         for ax, image in zip(line, images, strict=True):
