@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from s6lib.evidence.verdicts import ENOUGH_SEEDS
-from s6lib.records import Record
+from s6lib.records import NO_WEIGHTS, Record
 from s6lib.studies import find_arm
 from s6lib.studies.base import COLOURS
 
@@ -97,6 +97,15 @@ def said_empty(ax: Axes, records: Sequence[Record]) -> bool:
         say(ax, "no records")
         ax.set_axis_off()
     return not records
+
+
+def weightless(record: Record) -> Figure:
+    """A figure that says why it shows nothing: the record was kept without weights."""
+    figure, ax = plt.subplots(figsize=(7, 1.6))
+    title(figure, [record], "no weights")
+    say(ax, NO_WEIGHTS.replace(": ", ":\n"))
+    ax.set_axis_off()
+    return figure
 
 
 def say(ax: Axes, text: str) -> None:

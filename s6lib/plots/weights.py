@@ -8,19 +8,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from scipy import special
 
 from s6lib.evidence.images import expected_calibration_error
 from s6lib.evidence.measures import correct, who
-from s6lib.plots.style import MARKERS, panel, said_empty, say, title, trial_style
-from s6lib.records import Record
+from s6lib.plots.style import MARKERS, panel, said_empty, say, title, trial_style, weightless
+from s6lib.records import NO_WEIGHTS, Record
 from s6lib.studies.base import BLACK, BLUE, COLOURS, GREY, RED, SKY
 
 
 def layer_weights(record: Record, wanted: Callable[[str, np.ndarray], bool]) -> dict[str, np.ndarray]:
     """The weights [R, ...] that are `wanted`, of the replicas that did not diverge, in the network's order."""
     names = sorted((name for name, w in record.weights.items() if wanted(name, w)), key=lambda n: int(n.split(".")[1]))
-    return {name: record.weights[name][record.non_diverged] for name in names}
+    return {name: record.weights[name][record.weighed] for name in names}
 
 
 def convolutions(record: Record) -> list[np.ndarray]:
@@ -41,6 +40,9 @@ def batch_noise(records: Sequence[Record], table: pd.DataFrame, *, ax: Axes) -> 
     trial normalises together.
     """
     (record,) = records
+    if table.empty:
+        say(ax, NO_WEIGHTS.replace(": ", ":\n"))
+        return record.name
     ax.plot(table.images, table.noise, "o", color=trial_style(record)[0], ms=4, alpha=0.6, label="one channel")
     middle = table.groupby("images").noise.median()
     sizes = np.array([middle.index.min(), middle.index.max()])
@@ -60,13 +62,12 @@ def batch_noise(records: Sequence[Record], table: pd.DataFrame, *, ax: Axes) -> 
 def confidence(records: Sequence[Record], *, ax: Axes) -> str:
     """How sure the seeds are of right and of wrong answers, and their mean expected calibration error."""
     (record,) = records
-    logits = record.logits[record.non_diverged].astype(np.float32)
-    sure, right = 100 * special.softmax(logits, -1).max(-1), correct(record)  # [R, n]
+    sure, right = 100 * record.confidence[record.non_diverged], correct(record)  # [R, n]
     for kind, chosen, colour, hatch in (("right", right, BLUE, ""), ("wrong", ~right, RED, "///")):
         label = f"{kind} answers ({chosen.sum():,})"
         bins = np.linspace(0, 100, 41).tolist()
         ax.hist(sure[chosen], bins, color=colour, hatch=hatch, edgecolor="white", alpha=0.75, label=label)
-    error = f"{expected_calibration_error(logits, record.labels).mean():.2f} %" if len(logits) else "unknown"
+    error = f"{expected_calibration_error(sure / 100, right).mean():.2f} %" if len(sure) else "unknown"
     ax.set(yscale="log" if right.size else "linear", xlabel="confidence: probability of the predicted class (%)")
     ax.set_ylabel(f"answers (count, {who(record)}, log scale)")
     ax.legend(loc="upper left")
@@ -75,6 +76,8 @@ def confidence(records: Sequence[Record], *, ax: Axes) -> str:
 
 def weight_histogram(record: Record, near: float = 1e-3) -> Figure:
     """Sizes of the convolution weights, and per layer the share that is exactly 0 or smaller than `near`."""
+    if not record.weights:
+        return weightless(record)
     layers = convolutions(record)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     title(figure, [record], f"convolution weights, {who(record)}")
@@ -104,6 +107,8 @@ def zeros_by_layer(records: Sequence[Record], near: float = 1e-3) -> Figure:
     if said_empty(axes[0], records):
         return figure
     title(figure, records, "convolution weights, mean over seeds")
+    if bare := [record.name for record in records if not record.weights]:
+        say(axes[0], f"{', '.join(bare)}: without weights;\ntrain to see")
     for record in records:
         colour, line, marker = trial_style(record)
         layers = convolutions(record)
@@ -124,7 +129,7 @@ def scale_histogram(records: Sequence[Record], near: float = 0.05, *, ax: Axes) 
     (record,) = records
     scales = layer_weights(record, lambda name, w: name.endswith(".weight") and w.ndim in (2, 4))
     if not scales:
-        say(ax, "no normaliser, so no scales")
+        say(ax, "no normaliser, so no scales" if record.weights else NO_WEIGHTS.replace(": ", ":\n"))
     flat = np.concatenate([np.empty(0), *(w.ravel() for w in scales.values())])
     ends = min(-near, flat.min(initial=0)), max(1.5, flat.max(initial=0))
     ax.hist(flat, np.linspace(*ends, 61).tolist(), color=trial_style(record)[0])
@@ -142,6 +147,8 @@ def ghost_statistics(record: Record) -> Figure:
 
     Raises ValueError for a trial without ghost norm.
     """
+    if not record.weights and record.trial.normaliser == "ghost":
+        return weightless(record)
     means = layer_weights(record, lambda name, w: name.endswith("running_mean") and w.ndim == 3)  # [R, S, C]
     variances = layer_weights(record, lambda name, w: name.endswith("running_var") and w.ndim == 3)
     if not means:
