@@ -145,6 +145,12 @@ def test_figures_of_weights_say_why_they_show_nothing(full):
         probes.network(bare)
 
 
+def test_figures_of_weights_name_the_seeds_that_kept_them(full):
+    figure = plots.weight_histogram(small(full, weights=2))
+    assert "2 of 3 seeds, whose weights were kept" in figure.get_suptitle()
+    plt.close(figure)
+
+
 # --- digits without the data set --------------------------------------------------------------------
 
 

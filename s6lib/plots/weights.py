@@ -22,6 +22,13 @@ def layer_weights(record: Record, wanted: Callable[[str, np.ndarray], bool]) -> 
     return {name: record.weights[name][record.weighed] for name in names}
 
 
+def kept(record: Record) -> str:
+    """Whose weights a figure shows: a small record has those of its first seeds alone."""
+    if record.weight_seeds is None or len(record.weight_seeds) == len(record.seeds):
+        return who(record)
+    return f"{len(record.weighed)} of {len(record.seeds)} seeds, whose weights were kept"
+
+
 def convolutions(record: Record) -> list[np.ndarray]:
     """Sizes |w| of every convolution's weights, [R, C_out, C_in, k, k]."""
     found = layer_weights(record, lambda name, w: name.endswith(".weight") and w.ndim == 5)
@@ -55,7 +62,7 @@ def batch_noise(records: Sequence[Record], table: pd.DataFrame, *, ax: Axes) -> 
     ax.xaxis.set_minor_locator(NullLocator())
     two_digits = FuncFormatter(lambda value, _: f"{value:.2g}")
     ax.yaxis.set(minor_locator=NullLocator(), major_locator=LogLocator(10, (1, 2, 5)), major_formatter=two_digits)
-    return f"{record.name}, first normaliser, seed {record.seeds[0]}"
+    return f"{record.name}, first normaliser, seed {(record.weight_seeds or record.seeds)[0]}"
 
 
 @panel(6.5, 4)
@@ -80,14 +87,14 @@ def weight_histogram(record: Record, near: float = 1e-3) -> Figure:
         return weightless(record)
     layers = convolutions(record)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
-    title(figure, [record], f"convolution weights, {who(record)}")
+    title(figure, [record], f"convolution weights, {kept(record)}")
     sizes = np.concatenate([w.ravel() for w in layers])
     bins = np.logspace(-7, 1, 81).tolist()
     left.hist(np.clip(sizes[sizes > 0], bins[0], bins[-1]), bins, color=trial_style(record)[0])
     left.axvspan(bins[0], near, color=GREY, alpha=0.18, linewidth=0)
     zeros = f"shaded: |w| < {near:g}\nexactly 0: {(sizes == 0).sum():,} of {sizes.size:,}"
     left.text(0.03, 0.96, zeros, transform=left.transAxes, va="top", fontsize=9)
-    left.set(xscale="log", xlabel="|w| (no unit)", ylabel=f"weights (count, {who(record)} together)")
+    left.set(xscale="log", xlabel="|w| (no unit)", ylabel=f"weights (count, {kept(record)} together)")
     exact = np.array([percent(w == 0) for w in layers])
     small = np.array([percent(w < near) for w in layers]) - exact
     names = [f"conv {k} ({np.prod(w.shape[1:]):,})" for k, w in enumerate(layers, 1)]
@@ -138,7 +145,7 @@ def scale_histogram(records: Sequence[Record], near: float = 0.05, *, ax: Axes) 
     ax.axvline(1, color=BLACK, ls=":", lw=1)
     share = f"{(np.abs(flat) < near).sum()} of {flat.size:,} scales within {near:g} of 0 (shaded)\ndotted: 1, the start"
     ax.text(0.98, 0.96, share, transform=ax.transAxes, ha="right", va="top", fontsize=9)
-    ax.set(xlabel="scale gamma (no unit)", ylabel=f"scales (count, {who(record)})")
+    ax.set(xlabel="scale gamma (no unit)", ylabel=f"scales (count, {kept(record)})")
     return f"{record.name}, learned scales of the normalisers"
 
 
@@ -155,7 +162,7 @@ def ghost_statistics(record: Record) -> Figure:
         raise ValueError(f"{record.name}: normaliser {record.trial.normaliser!r} keeps no ghost splits; valid: 'ghost'")
     size = (2.7 * len(means) + 0.6, 5.2)
     figure, grid = plt.subplots(2, len(means), figsize=size, sharey="row", squeeze=False)
-    title(figure, [record], f"ghost splits against their mean, one mark per channel, {who(record)}")
+    title(figure, [record], f"ghost splits against their mean, one mark per channel, {kept(record)}")
     for column, mean, variance in zip(grid.T, means.values(), variances.values(), strict=True):
         centre, width = mean.mean(1, keepdims=True), variance.mean(1, keepdims=True)  # [R, 1, C]
         _splits(column[0], centre, 100 * (mean - centre) / np.sqrt(np.maximum(width, 1e-12)))
