@@ -47,7 +47,7 @@ def difference(found: statistics.Difference) -> Facts:
 
 
 def pairs(arms: Sequence[Facts]) -> dict[str, list[float | None]]:
-    """Every pair by its places, "a b": a - b in points, low and high of its interval, how often a seed of a beats b's."""
+    """Every pair by its places, "a b": a - b in points, low and high of its interval, the share of seeds won."""
     found = {}
     for i, a in enumerate(arms):
         for j, b in enumerate(arms[:i]):
@@ -100,7 +100,8 @@ def fate(claims: Sequence[Facts]) -> str:
     words = {"contradicted": "contradicted", "no difference": "without a difference", "undecided": "undecided"}
     words["missing"] = "without records of all their arms"
     rest = [f"{found.count(verdict)} {text}" for verdict, text in words.items() if verdict in found]
-    return f"Of {len(claims)} claims, {held} {'is' if held == 1 else 'are'} supported, {listed(rest) if rest else 'none left'}."
+    supported = f"{held} {'is' if held == 1 else 'are'} supported"
+    return f"Of {len(claims)} claim{'s' * (len(claims) != 1)}, {listed([supported, *rest])}."
 
 
 def chance(groups: Sequence[Facts], sets: Sequence[Facts]) -> str:

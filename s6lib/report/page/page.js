@@ -70,13 +70,13 @@
     legend();
     toggle(group);
   };
-  /** The row whose point is nearest to the pointer, within 30 pixels. */
+  /** The row at the epoch under the pointer whose point is nearest in height, within 40 pixels. */
   const nearest = (px, py) => {
-    const x = view.scale("x"), y = view.scale("y");
-    let best = null, least = 900;
+    const y = view.scale("y"), epoch = Math.round(view.scale("x").invert(px));
+    let best = null, least = 40;
     for (const row of rows) {
-      if (off.has(row.arm)) continue;
-      const d = (x(row.epoch) - px) ** 2 + (y(row.y) - py) ** 2;
+      if (row.epoch !== epoch || off.has(row.arm)) continue;
+      const d = Math.abs(y(row.y) - py);
       if (d < least) [best, least] = [row, d];
     }
     return best;
