@@ -1,9 +1,11 @@
 """Errors per test image: which are missed, by how many seeds, how surely, and calibration."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats as scipy_stats
 
 from s6lib.evidence.measures import correct
 from s6lib.records import Record
@@ -40,6 +42,31 @@ def per_image_errors(record: Record) -> pd.DataFrame:
     confidence = 100 * (sure * counted).sum(0) / np.maximum(counted.sum(0), 1)
     columns = {"image": images, "label": labels, "predicted": predicted, "confidence": confidence, "missed_by": erred}
     return pd.DataFrame({**columns, "seeds": len(record.non_diverged)})
+
+
+class Spread(NamedTuple):
+    """Sd over seeds of test accuracy, observed and predicted, points; two-sided p that they are the same."""
+
+    observed: float
+    predicted: float
+    p: float
+
+
+def predicted_sd(record: Record) -> float:
+    """The sd over seeds if every seed missed image i with its own p_i, independently: 100 sqrt(sum p (1 - p)) / n."""
+    right = correct(record)  # [R, n]
+    if len(right) < 2:
+        return float("nan")
+    return float(100 * np.sqrt(right.var(axis=0, ddof=1).sum()) / right.shape[1])
+
+
+def spread(record: Record) -> Spread:
+    """A seed's luck is that of its images (Jordan 2023, arXiv 2304.01910): (R - 1) s^2 / predicted^2 is chi-squared."""
+    accuracy, expected = 100 * correct(record).mean(1), predicted_sd(record)
+    if not expected > 0:
+        return Spread(float("nan"), expected, float("nan"))
+    below = scipy_stats.chi2.cdf(accuracy.var(ddof=1) * (len(accuracy) - 1) / expected**2, len(accuracy) - 1)
+    return Spread(float(accuracy.std(ddof=1)), expected, float(2 * min(below, 1 - below)))
 
 
 def misclassified(record: Record) -> pd.DataFrame:
