@@ -78,7 +78,7 @@ def test_data_that_cannot_be_had(tiny, reference, monkeypatch, capsys, no_traini
 
     monkeypatch.setattr(finished.data, "load", missing)
     images = training.load(tiny.name)
-    assert "without images" in capsys.readouterr().out
+    assert "images kept beside them" in capsys.readouterr().out
     assert images.describe() == tiny.describe()
     assert training.find_or_train(TRIAL, images, 2).seeds == [0, 1]
     monkeypatch.delenv("S6_TRAIN")
