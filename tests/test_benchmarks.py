@@ -37,6 +37,6 @@ def test_ablations_run(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["equivalence.py", "fused_sweep.py"])
+@pytest.mark.parametrize("script", ["equivalence.py", "fused_sweep.py", "page.py"])
 def test_the_others_start(script):
     run(script, "--help")
