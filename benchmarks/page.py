@@ -2,7 +2,7 @@
 
     python benchmarks/page.py --run reference
 
-Writes results/bench/page.json. Making is the whole of `python -m s6lib report`, its imports included; showing is the time
+Writes results/bench/page.json. Making is all of `python -m s6lib report`, imports included; showing is the time
 from opening the file to its text being there, in the system's Chromium with the network off, the median of five.
 """
 
