@@ -56,6 +56,7 @@ class Dataset:
     test_labels: Tensor
     mean: float
     std: float
+    soft_labels: Tensor | None = None  # float32 [n, 10]: a teacher's probabilities for the training images
 
     @property
     def title(self) -> str:
@@ -63,9 +64,10 @@ class Dataset:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over all images and labels, first 16 hexadecimal digits."""
+        """SHA-256 over all images and labels, soft ones included, first 16 hexadecimal digits."""
         digest = hashlib.sha256()
-        for part in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+        parts = (self.train_images, self.train_labels, self.test_images, self.test_labels, self.soft_labels)
+        for part in (part for part in parts if part is not None):
             digest.update(part.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -80,8 +82,8 @@ class Dataset:
         }
 
     def to(self, device: torch.device | str) -> "Dataset":
-        names = ("train_images", "train_labels", "test_images", "test_labels")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if torch.is_tensor(value)}
+        return replace(self, **moved)
 
     def normalise(self, pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """(pixels / 255 - mean) / std."""
@@ -106,6 +108,18 @@ def hold_out(dataset: Dataset, count: int) -> Dataset:
     images, labels = dataset.train_images, dataset.train_labels
     parts = (images[:-count], labels[:-count], images[-count:], labels[-count:])
     return Dataset(f"{dataset.name}-held-out-{count}", *parts, dataset.mean, dataset.std)
+
+
+def with_soft_labels(dataset: Dataset, probabilities: Tensor) -> Dataset:
+    """The same set with a teacher's `probabilities` [n, 10] for its training images, as targets of distillation.
+
+    Raises DataError unless there is a distribution for every training image. Hinton, Vinyals and Dean 2015,
+    arXiv 1503.02531.
+    """
+    soft, expected = probabilities.float(), (len(dataset.train_images), 10)
+    if soft.shape != expected or (soft < 0).any() or not torch.allclose(soft.sum(1), torch.ones(len(soft)), atol=1e-3):
+        raise DataError(f"soft labels {tuple(soft.shape)}; expected distributions {expected}, rows that sum to 1")
+    return replace(dataset, name=f"{dataset.name}-soft", soft_labels=soft)
 
 
 def limit(dataset: Dataset, train: int, test: int) -> Dataset:
@@ -222,29 +236,52 @@ def rotation_table(degrees: float) -> Tensor:
     return torch.tensor(np.stack(rotated), dtype=torch.int64)
 
 
-def random_angles(count: int, degrees: float, source: torch.Generator) -> Tensor:
-    """`count` row numbers of `rotation_table(degrees)`, uniform."""
-    return torch.randint(0, 2 * round(degrees / ANGLE_STEP) + 1, (count,), generator=source)
+def random_moves(count: int, rotation: float, shift: int, source: torch.Generator) -> Tensor:
+    """`count` random moves of an image, uniform: a number of an angle within +-rotation, times those of shifts, plus
+    the number of a shift by whole pixels within +-shift along each axis."""
+    angles, shifts = 2 * round(rotation / ANGLE_STEP) + 1, (2 * shift + 1) ** 2
+    return torch.randint(0, angles * shifts, (count,), generator=source)
 
 
 class Augmenter:
-    """Training batches of R replicas: pick, rotate, normalise. `rotate_after_normalise` fills corners with 0, which
-    is the mean grey, where the published `normalisers` study rotates images after normalising; otherwise with black."""
+    """Training batches of R replicas: pick, rotate, shift, normalise.
 
-    def __init__(self, dataset: Dataset, rotation: float, rotate_after_normalise: bool = False):
-        self.dataset = dataset
-        self.grey = rotate_after_normalise
-        flat = dataset.train_images.flatten(1)
-        self.pixels = F.pad(flat, (0, 1)) if rotation else flat  # the 785th pixel is the fill
-        self.table = rotation_table(rotation).to(flat.device) if rotation else None
+    Every pixel of a moved image comes from a place in the image with a black frame around it: one table says from where
+    under each angle, and a shift moves all places alike. `rotate_after_normalise` fills corners with 0, the mean grey,
+    as where the published `normalisers` study rotates images after normalising; otherwise they are black.
+    """
 
-    def __call__(self, index: Tensor, angles: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Images `index` [N, R], rotated by table rows `angles` [N, R], as [N, R, 28, 28]."""
-        pixels = self.pixels[index]  # [N, R, 785]
-        if self.table is None:
+    def __init__(self, dataset: Dataset, rotation: float, rotate_after_normalise: bool = False, shift: int = 0):
+        self.dataset, self.grey, self.shift = dataset, rotate_after_normalise, shift
+        images, side = dataset.train_images, 28 + 2 * shift
+        framed = F.pad(images, (shift,) * 4).flatten(1)
+        self.table = self.offsets = None
+        if rotation or shift:
+            beyond = shift * side + shift  # how far a shift moves a place: the fill stays black under every one
+            self.fill = beyond + side * side + beyond
+            self.pixels = F.pad(framed, (beyond, 2 * beyond + 1))
+            self.table = framed_table(rotation_table(rotation), shift, self.fill).to(images.device)
+            steps = torch.arange(-shift, shift + 1, device=images.device)
+            self.offsets = (steps[:, None] * side + steps).flatten()
+        else:
+            self.pixels = framed
+
+    def __call__(self, index: Tensor, moves: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Images `index` [N, R], moved as `moves` [N, R] of `random_moves` say, as [N, R, 28, 28]."""
+        pixels = self.pixels[index]  # [N, R, places]
+        if self.table is None or self.offsets is None or moves is None:
             return self.dataset.normalise(pixels, dtype).unflatten(-1, (28, 28))
-        origin = self.table[angles]  # [N, R, 784]
+        origin = self.table[moves // len(self.offsets)]  # [N, R, 784]
+        if self.shift:
+            origin = origin + self.offsets[moves % len(self.offsets)][..., None]
         x = self.dataset.normalise(pixels.gather(-1, origin), dtype)
         if self.grey:
-            x.masked_fill_(origin == 784, 0)
+            x.masked_fill_(origin == self.fill, 0)
         return x.unflatten(-1, (28, 28))
+
+
+def framed_table(table: Tensor, shift: int, fill: int) -> Tensor:
+    """A rotation table's places in an image with a frame of `shift` black pixels, and as many black rows before it."""
+    side = 28 + 2 * shift
+    rows, columns = table // 28 + shift, table % 28 + shift
+    return torch.where(table == 784, fill, shift * side + shift + rows * side + columns)

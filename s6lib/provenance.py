@@ -17,6 +17,7 @@ ALWAYS = (
     "trial.py",
     "models/layers.py",
     "models/builder.py",
+    "training/average.py",
     "training/optim.py",
     "training/trainer.py",
 )

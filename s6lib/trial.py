@@ -56,10 +56,15 @@ class Trial:
     label_smoothing: float = 0.0
     rotation: float = 7.0  # degrees either way, uniform per image; 0: none
     rotate_after_normalise: bool = False  # corners become mean grey, as in the code of study `normalisers`
+    shift: int = 0  # pixels either way along each axis, uniform per image; 0: none
+    ema: float = 0.0  # decay per step of the weights' moving average, which is evaluated and kept; 0: none
+    distillation: float = 0.0  # share of the target that is the data set's soft labels, 1 - it the label
+    widths: tuple[int, ...] | None = None  # channels of a network family; None: a network of fixed widths
 
     def __post_init__(self):
-        if isinstance(self.groups, list):  # JSON and papermill have no tuples
-            object.__setattr__(self, "groups", tuple(self.groups))
+        for name in ("groups", "widths"):
+            if isinstance(value := getattr(self, name), list):  # JSON and papermill have no tuples
+                object.__setattr__(self, name, tuple(value))
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), field.type)
         for name, valid in CHOICES.items():
@@ -75,6 +80,7 @@ class Trial:
             replicas,
             self.groups,
             self.dropout,
+            self.widths,
             ghost_splits=self.ghost_splits,
             running_var_start=self.running_var_start,
         )
@@ -167,15 +173,23 @@ def _check_ranges(trial: Trial) -> None:
         "dropout": (trial.dropout is None or 0 <= trial.dropout <= 0.99, "0 to 0.99, or None"),
         "label_smoothing": (0 <= trial.label_smoothing < 1, "0 up to, not including, 1"),
         "rotation": (0 <= trial.rotation <= 180, "0 to 180 degrees"),
+        "shift": (0 <= trial.shift <= 14, "0 to 14 pixels"),
+        "ema": (0 <= trial.ema < 1, "0 up to, not including, 1"),
+        "distillation": (0 <= trial.distillation <= 1, "0 to 1"),
+        "widths": (trial.widths is None or min(trial.widths, default=0) >= 1, "a number of channels per convolution"),
     }
     for name, (fine, valid) in rules.items():
         if not fine:
             raise TrialError(f"{name}={getattr(trial, name)!r} is out of range; valid: {valid}")
     if trial.l2_kind == "decoupled" and trial.optimiser != "adam":
         raise TrialError("l2_kind='decoupled' needs optimiser='adam' (AdamW)")
+    if trial.shift and trial.rotate_after_normalise:
+        raise TrialError("shift needs rotate_after_normalise=False: what is shifted in is black")
+    if trial.distillation and trial.label_smoothing:
+        raise TrialError("distillation needs label_smoothing=0: the soft labels are smooth already")
     try:
         trial.build()
-    except ValueError as error:  # group counts that do not divide the network's channels
+    except ValueError as error:  # groups or widths that do not fit the network
         raise TrialError(str(error)) from None
 
 

@@ -15,7 +15,7 @@ from batch_project import SWEEP, TRAIN, TRIVIAL, Project
 
 from s6lib import records
 from s6lib.__main__ import main
-from s6lib.batch import folders, plan, pool, progress, runner
+from s6lib.batch import attempt, folders, plan, pool, progress, runner
 from s6lib.batch.cluster import start
 from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook, state_of
 
@@ -59,6 +59,8 @@ REFUSED = {
     "seeds in words": (["--seeds", "many"], "SEEDS='many' is not a number"),
     "no epochs": (["--epochs", "0"], "epochs=0 is out of range"),
     "no jobs": (["--jobs", "0"], "JOBS=0 is out of range"),
+    "no workers": (["--workers", "0"], "WORKERS=0 is out of range; valid: 1 or more"),
+    "workers in words": (["--workers", "all"], "WORKERS='all' is not a number"),
     "dataset": (["--dataset", "mnits"], "unknown dataset 'mnits': did you mean 'mnist'? valid: digits, mnist"),
     "profile": (["--profile", "fast"], "unknown profile 'fast': valid: quick"),
     "study": (["--study", "t"], "unknown study 't': valid: s"),
@@ -328,6 +330,17 @@ def test_seeds_are_added_and_stale_runs_kept(tmp_path):
 
 
 @pytest.mark.slow
+def test_workers_of_a_notebook(tmp_path):
+    """A kernel's training dealt over two processes: a part each, claimed by the run, and nothing is left over."""
+    project = Project(tmp_path / "p", train=(TRAIN, {"epochs": 1, "images": 128, "workers": 2}))
+    project.run("run")
+    assert [part.split("/")[-1].split(".")[0] for part in project.parts()] == ["seeds-0", "seeds-1"]
+    assert sorted(set(project.history("train").seed)) == [0, 1]
+    assert project.leftovers() == []
+    project.close()
+
+
+@pytest.mark.slow
 def test_prune_lists_then_deletes_what_no_trial_asks_for(tmp_path):
     """Another SEEDS, then back: the part only the other one used is listed with its size; the user's files stay."""
     project = Project(tmp_path / "p", train=(TRAIN, {"epochs": 1, "images": 128}))
@@ -364,6 +377,48 @@ def test_gpus_are_shared_out_one_per_slot(monkeypatch):
     assert [threads.slots.get() for _ in range(4)] == ["2", "5", "2", "5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert pool.gpus() == []
+
+
+def some_runs(count: int, seeds: int = 5) -> list[plan.Run]:
+    return [plan.Run("s", f"t{i}", Path("x"), {}, {"seeds": seeds, "dataset": "digits"}, "") for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("cores", "trials", "asked", "jobs", "workers"),
+    [
+        (2, 8, {}, 2, 1),
+        (2, 1, {}, 1, 2),
+        (8, 8, {}, 4, 2),
+        (64, 1, {}, 1, 64),
+        (64, 32, {}, 12, 5),  # a core per seed
+        (8, 8, {"jobs": 2}, 2, 4),
+        (8, 1, {"jobs": 4}, 1, 8),
+        (8, 8, {"workers": 4}, 2, 4),
+        (8, 8, {"workers": 16}, 1, 16),  # as asked for
+    ],
+)
+def test_trials_and_their_workers_share_the_cores(monkeypatch, cores, trials, asked, jobs, workers):
+    # Never more busy threads than cores, unless that is asked for, and no core idle by default; the headline says it.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for module in (runner, pool):
+        monkeypatch.setattr(module, "cores", lambda: cores)
+    request, runs = runner.Request(**asked), some_runs(trials)
+    assert runner.trials_at_a_time(request, runs) == jobs
+    assert runner.workers_each(request, jobs) == workers
+    assert f"JOBS={jobs} of up to {workers} worker" in runner.headline(request, runs)
+    spec = runner.Batch(request, runs, jobs, progress.Display())._common(Path("x"))
+    assert (spec["threads"], spec["workers"]) == (max(1, cores // jobs), workers)
+
+
+def test_a_child_is_told_its_share(tmp_path, monkeypatch):
+    # What the user has set stays; a worker of Dask, elsewhere, has as many workers as threads.
+    spec = {"results": str(tmp_path), "name": "s/t", "data_dir": "", "threads": 4, "workers": 3}
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    new = attempt.environment(spec, tmp_path, tmp_path, None)
+    assert (new["OMP_NUM_THREADS"], new["S6_WORKERS"]) == ("4", "3")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    new = attempt.environment({**spec, "workers": 0}, tmp_path, tmp_path, None)
+    assert (new["OMP_NUM_THREADS"], new["S6_WORKERS"]) == ("2", "2")
 
 
 def test_time_left():

@@ -379,9 +379,40 @@ def test_every_replica_gets_its_own_images_and_angles(tiny):
             assert torch.equal(x[n, r], augment(index[n : n + 1, r : r + 1], angles[n : n + 1, r : r + 1])[0, 0])
 
 
+@pytest.mark.parametrize("move", range(25))
+def test_shift_moves_the_whole_image(tiny, move):
+    # shifts by -2 .. 2 along each axis, by whole pixels; black comes in from outside
+    augment = data.Augmenter(tiny, 0.0, shift=2)
+    down, right = 2 - move // 5, 2 - move % 5
+    framed = torch.nn.functional.pad(tiny.train_images[0], (2, 2, 2, 2))
+    expected = framed[2 - down : 30 - down, 2 - right : 30 - right]
+    x = augment(torch.zeros(1, 1, dtype=torch.int64), torch.full((1, 1), move), torch.float64)[0, 0]
+    torch.testing.assert_close(x, tiny.normalise(expected, torch.float64), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("angle", [0, 350, 511, 700])
+def test_rotation_and_shift_together(tiny, angle):
+    # the middle shift is none, and a shift moves the rotated image's content, its corners staying black
+    augment, index = data.Augmenter(tiny, 7.0, shift=1), torch.zeros(1, 1, dtype=torch.int64)
+    x = augment(index, torch.full((1, 1), angle * 9 + 4), torch.float64)[0, 0]
+    torch.testing.assert_close(x, turned(tiny, 7.0, angle), rtol=1e-12, atol=1e-12)
+    white = data.Augmenter(
+        dataclasses.replace(tiny, train_images=torch.full_like(tiny.train_images, 255)), 7.0, shift=1
+    )
+    corners = white(index, torch.full((1, 1), 700 * 9), torch.float64)[0, 0]
+    assert corners[0, 0].item() == pytest.approx(-tiny.mean / tiny.std)
+
+
+def test_shifts_are_uniform():
+    moves = data.random_moves(9_000, 0.0, 1, torch.Generator().manual_seed(0))
+    counts = moves.bincount()
+    assert len(counts) == 9
+    assert ((counts - 1000).abs() < 130).all()  # four standard deviations
+
+
 def test_angles_are_uniform():
     # All 701 rows for +-7 degrees occur, none else, about equally often (mean 100, 5 standard deviations).
-    rows = data.random_angles(70_100, 7.0, torch.Generator().manual_seed(0))
+    rows = data.random_moves(70_100, 7.0, 0, torch.Generator().manual_seed(0))
     counts = torch.bincount(rows)
     assert len(counts) == len(data.rotation_table(7.0)) == 701
     assert (counts - 100).abs().max() <= 50

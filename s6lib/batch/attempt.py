@@ -196,6 +196,7 @@ def environment(spec: dict, folder: Path, sockets: Path, gpu: str | None) -> dic
         new["CUDA_VISIBLE_DEVICES"] = gpu
     threads = os.environ.get("OMP_NUM_THREADS") or str(spec["threads"])  # what the user has set stays
     new |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+    new["S6_WORKERS"] = str(spec["workers"] or threads)
     # Dask sets MALLOC_TRIM_THRESHOLD_ for its workers' sake; training would be slower with it.
     inherited = {key: value for key, value in os.environ.items() if key != "MALLOC_TRIM_THRESHOLD_"}
     return {**inherited, **new}

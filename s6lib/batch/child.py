@@ -5,24 +5,15 @@ process: exit code 0 means every cell ran, and an answer through a pipe says wha
 a full disk has room.
 """
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
 
-KERNEL_DIES_TOO = "__import__('s6lib.batch.child').batch.child.die_with_parent()"
+from s6lib.processes import die_with_parent
 
-
-def die_with_parent(parent: int | None = None) -> None:
-    """Asks Linux to kill this process when its parent dies; elsewhere the kernel's own watch has to do."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if parent is not None and os.getppid() != parent:  # it died before we asked
-        os._exit(1)
+KERNEL_DIES_TOO = "__import__('s6lib.processes').processes.die_with_parent()"
 
 
 def main(spec_file: Path, answer: int) -> int:

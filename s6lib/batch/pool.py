@@ -8,6 +8,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from s6lib.batch import attempt
+from s6lib.processes import cores
 
 
 def make_executor(scheduler: str, jobs: int, wait: float, folder: Path, token: str):
@@ -53,10 +54,6 @@ class LocalPool:
 
     def trouble(self) -> str | None:
         return None
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_jobs() -> int:

@@ -66,7 +66,11 @@ def describe(name: str, beat: dict) -> str:
 
 
 def count(trials: Sized) -> str:
-    return "1 trial" if len(trials) == 1 else f"{len(trials)} trials"
+    return count_of(len(trials), "trial")
+
+
+def count_of(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
 
 
 class Display:

@@ -30,8 +30,9 @@ from s6lib import paths
 from s6lib.batch import attempt, folders
 from s6lib.batch.folders import remove_finished_checkpoints, remove_stale_attempts, run_lock
 from s6lib.batch.plan import PlanError, Run, State, make_plan, part_path, read_notebook, read_studies, state_of
-from s6lib.batch.pool import cores, default_jobs, make_executor
-from s6lib.batch.progress import Display, count, describe, duration, heartbeat, total_left
+from s6lib.batch.pool import default_jobs, gpus, make_executor
+from s6lib.batch.progress import Display, count, count_of, describe, duration, heartbeat, total_left
+from s6lib.processes import cores
 from s6lib.records import plain_text
 from s6lib.records.reading import ASKED
 from s6lib.report.page import PAGE
@@ -53,6 +54,7 @@ class Request:
     results: Path = Path("results")
     run: str = ""  # folder below `results`; empty: the profile's name
     jobs: int | None = None
+    workers: int | None = None
     scheduler: str = ""
     stale: str = "keep"
     retries: int = 1
@@ -96,11 +98,10 @@ def run(request: Request, index: int | None = None) -> int:
     plan, display = request.plan(), Display(log=request.folder / "batch.log")
     if index is not None and not 0 <= index < len(plan):
         raise PlanError(f"--index {index} is out of range; valid: 0 to {len(plan) - 1}")
-    jobs = request.jobs or default_jobs()
     chosen = plan if index is None else [plan[index]]
     check_reach(request, chosen)
-    display.line(headline(request, chosen, jobs))
-    batch = Batch(request, chosen, jobs, display)
+    display.line(headline(request, chosen))
+    batch = Batch(request, chosen, trials_at_a_time(request, chosen), display)
     try:
         with signals(), run_lock(request.folder, index is not None, display.line) as batch.token:
             batch.run(alone=index is None)
@@ -112,8 +113,9 @@ def run(request: Request, index: int | None = None) -> int:
 
 
 def check(request: Request) -> None:
-    if request.jobs is not None and request.jobs < 1:
-        raise PlanError(f"JOBS={request.jobs} is out of range; valid: 1 or more")
+    for name in ("jobs", "workers"):
+        if (value := getattr(request, name)) is not None and value < 1:
+            raise PlanError(f"{name.upper()}={value} is out of range; valid: 1 or more")
     if request.stale not in ("keep", "rerun"):
         raise PlanError(f"unknown STALE={request.stale!r}; valid: keep, rerun")
     if any(part in ("", ".", "..") or "/" in part for part in (request.run or request.profile,)):
@@ -169,9 +171,31 @@ def answers(host: str, port: int) -> bool:
     return True
 
 
-def headline(request: Request, plan: list[Run], jobs: int) -> str:
+def trials_at_a_time(request: Request, plan: list[Run]) -> int:
+    """JOBS, as far as there are trials; by default so many that a core is busy with one seed at least, or with WORKERS.
+
+    By the plan, however many of its trials are left: the number of workers may change the last bits of a history, and
+    the same command, run again, must go on as it began.
+    """
+    if request.jobs:
+        return max(1, min(request.jobs, len(plan)))
+    seeds = [number for run in plan if type(number := run.settings.get("seeds")) is int]
+    jobs = default_jobs() if gpus() else max(default_jobs(), cores() // max(seeds, default=1))
+    return max(1, min(jobs, cores() // (request.workers or 1), len(plan)))
+
+
+def workers_each(request: Request, jobs: int) -> int:
+    """The processes that share a trial's seeds, where `jobs` trials share the cores."""
+    return request.workers or max(1, cores() // jobs)
+
+
+def headline(request: Request, plan: list[Run]) -> str:
     sets = ", ".join(dict.fromkeys(str(run.settings.get("dataset", "?")) for run in plan))
-    return f"profile {request.profile}: data set {sets}, {count(plan)}, JOBS={jobs}, results in {request.folder}"
+    jobs, shared = trials_at_a_time(request, plan), ""
+    if not request.scheduler and not gpus():
+        shared = f" of up to {count_of(workers_each(request, jobs), 'worker')} on {count_of(cores(), 'core')}"
+    head = f"profile {request.profile}: data set {sets}, {count(plan)}, JOBS={jobs}{shared}"
+    return f"{head}, results in {request.folder}"
 
 
 class Batch:
@@ -237,8 +261,9 @@ class Batch:
             "data_dir": str(paths.data_dir()),
             "token": self.token,
             "software": attempt.code_identity(),
-            # By JOBS, however many trials are left: the number of threads may change the last bits of a history.
             "threads": max(1, cores() // self.jobs),
+            # On another machine, where a worker of Dask has its own cores, as many as it has threads.
+            "workers": request.workers or (0 if request.scheduler else workers_each(request, self.jobs)),
             "retries": request.retries,
             "cell_timeout": request.cell_timeout,
             "time_limit": request.time_limit,

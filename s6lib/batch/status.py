@@ -6,9 +6,8 @@ from pathlib import Path
 
 from s6lib.batch import folders
 from s6lib.batch.plan import Run, State, state_of
-from s6lib.batch.pool import default_jobs
 from s6lib.batch.progress import Display, describe, duration, heartbeat, total_left
-from s6lib.batch.runner import Request, check, diverged_note, first_line, headline
+from s6lib.batch.runner import Request, check, diverged_note, first_line, headline, trials_at_a_time
 from s6lib.records import plain_text
 
 
@@ -18,14 +17,15 @@ def status(request: Request) -> int:
     folder, display = request.folder, Display()
     held = folders.in_use(folder / ".lock")
     plan = request.plan()
-    display.line(headline(request, plan, request.jobs or default_jobs()))
+    jobs = trials_at_a_time(request, plan)
+    display.line(headline(request, plan))
     rows = {run.name: status_row(run, folder) for run in plan}
     width = max(map(len, rows), default=5)
     for name, (kind, _, note) in rows.items():
         display.line(f"{name:<{width}}  {kind:<11}  {first_line(plain_text(note))}".rstrip())
     kinds = [kind for kind, _, _ in rows.values()]
     display.line(", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)))
-    display.line(time_left(rows, folder, request.jobs or default_jobs(), held))
+    display.line(time_left(rows, folder, jobs, held))
     return 0
 
 

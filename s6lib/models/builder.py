@@ -41,11 +41,27 @@ def channels_last(x: Tensor) -> Tensor:
 class Stack:
     """Collects a network's layers and tracks the channels and size of the map; every method returns self."""
 
-    def __init__(self, normaliser: str, replicas: int, groups: int | Sequence[int], dropout: float | None, **options):
+    def __init__(
+        self,
+        normaliser: str,
+        replicas: int,
+        groups: int | Sequence[int],
+        dropout: float | None,
+        widths: Sequence[int] | None = None,
+        **options,
+    ):
         self.layers: list[nn.Module] = []
+        self.widths, self.widths_used = widths, False
         self.channels, self.size, self.norms, self.gain = 1, 28, 0, 1.0
         self.normaliser, self.replicas, self.groups, self.rate = normaliser, replicas, groups, dropout
         self.options = options
+
+    def family(self, *widths: int) -> Sequence[int]:
+        """The trial's widths in place of a network's own `widths`. Raises ValueError where they differ in number."""
+        self.widths_used = True
+        if self.widths is not None and len(self.widths) != len(widths):
+            raise ValueError(f"widths={list(self.widths)} for {len(widths)} convolutions; valid: {len(widths)} numbers")
+        return self.widths or widths
 
     def conv(self, channels: int, kernel: int = 3, padding: int = 0, bias: bool = False) -> "Stack":
         shape = (self.replicas * self.channels, self.replicas * channels, kernel)
@@ -103,15 +119,19 @@ def build(
     replicas: int = 1,
     groups: int | Sequence[int] = 1,
     dropout: float | None = None,
+    widths: Sequence[int] | None = None,
     **options,
 ) -> Net:
     """`network` for R replicas; its weights are not drawn yet, see `initialise`.
 
-    `dropout` replaces every dropout rate of the network; `options` are `ghost_splits` and `running_var_start`.
+    `dropout` replaces every dropout rate of the network, `widths` those of a network family; `options`
+    are `ghost_splits` and `running_var_start`.
     Raises ValueError naming what is unknown or does not divide.
     """
-    stack = Stack(normaliser, replicas, groups, dropout, **options)
+    stack = Stack(normaliser, replicas, groups, dropout, widths, **options)
     network(stack)
+    if widths is not None and not stack.widths_used:
+        raise ValueError(f"widths={list(widths)}: {getattr(network, '__name__', 'the network')} is no network family")
     if not isinstance(groups, int) and len(groups) != stack.norms:
         name = getattr(network, "__name__", "the network")
         raise ValueError(f"groups={list(groups)} has {len(groups)} entries; {name} has {stack.norms} normalisers")

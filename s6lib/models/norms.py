@@ -17,6 +17,7 @@ from s6lib.models.layers import Conv2d
 
 EPS = 1e-5  # torch's own default for all its norms
 MOMENTUM = 0.1  # weight of the newest batch in running statistics, likewise
+BLOCK = 1 << 19  # elements that group norm works on at a time: 2 MB of float32, about a core's own cache
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,80 @@ class GhostBatchNorm(nn.Module):
         """The inverse of `split_batch`."""
         pixels = y.movedim(1, -1).unflatten(-1, (self.splits, -1))  # [N/S, H, W, S, C]
         return pixels.movedim(3, 1).flatten(0, 1).movedim(-1, 1)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm: averages over (c in group, h, w), per image; with one group per replica it is layer norm.
+
+    y = gamma * (x - mean) / sqrt(var + eps) + beta. The numbers are torch's; on a CPU they come from sums over pixels
+    (see `_GroupNorm`), since torch's kernel is slow for groups of few channels that are innermost in memory.
+    Wu and He 2018, arXiv 1803.08494; Ba, Kiros and Hinton 2016, arXiv 1607.06450.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        return _GroupNorm.apply(x, self.weight, self.bias, self.num_groups)
+
+
+class _GroupNorm(torch.autograd.Function):
+    """Group norm from sums per image and channel, in float32 at least, a few images at a time so that they stay in
+    the cache: var = E[x^2] - E[x]^2."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
+        pixels, y = x.movedim(1, -1).flatten(1, 2), torch.empty_like(x)  # [N, H*W, C]
+        out, wide = y.movedim(1, -1).flatten(1, 2), weight.dtype
+        means, rstds = [], []
+        for part, target in zip(pixels.split(_block(x)), out.split(_block(x)), strict=True):
+            z = part.to(wide, copy=True)
+            count = z.shape[1] * z.shape[2] // groups
+            mean = _per_group(z.sum(1), groups) / count
+            var = _per_group(z.square().sum(1), groups) / count - mean.square()
+            rstd = torch.rsqrt(var.clamp_(min=0) + EPS)
+            scale = _per_member(rstd, weight) * weight
+            target.copy_(z.mul_(scale[:, None]).add_((bias - _per_member(mean, weight) * scale)[:, None]))
+            means.append(mean)
+            rstds.append(rstd)
+        ctx.save_for_backward(x, weight, torch.cat(means), torch.cat(rstds))
+        ctx.groups = groups
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, means, rstds = ctx.saved_tensors
+        dx = torch.empty_like(x)
+        block = _block(x)
+        maps = (value.movedim(1, -1).flatten(1, 2).split(block) for value in (x, grad, dx))
+        shift, scale = torch.zeros_like(weight), torch.zeros_like(weight)
+        for part, slope, target, mean, rstd in zip(*maps, means.split(block), rstds.split(block), strict=True):
+            z, g = part.to(weight.dtype), slope.to(weight.dtype, copy=True)
+            m, r = _per_member(mean, weight), _per_member(rstd, weight)
+            sums = g.sum(1)  # [N, C]: the gradients of shift and, below, of scale, per image
+            slopes = ((g * z).sum(1) - m * sums) * r
+            shift += sums.sum(0)
+            scale += slopes.sum(0)
+            count = z.shape[1] * z.shape[2] // ctx.groups
+            a = _per_member(_per_group(sums * weight, ctx.groups) / count, weight) * r
+            b = _per_member(_per_group(slopes * weight, ctx.groups) / count, weight) * r.square()
+            g.mul_((r * weight)[:, None]).addcmul_(z, -b[:, None]).add_((b * m - a)[:, None])
+            target.copy_(g)
+        return dx, scale, shift, None
+
+
+def _block(x: Tensor) -> int:
+    """How many images of x are worked on at a time."""
+    return max(1, BLOCK // x[0].numel())
+
+
+def _per_group(values: Tensor, groups: int) -> Tensor:
+    """[N, C] summed within groups, [N, G]."""
+    return values.unflatten(1, (groups, -1)).sum(-1)
+
+
+def _per_member(values: Tensor, like: Tensor) -> Tensor:
+    """[N, G] repeated for every channel of a group, [N, C]."""
+    return values.repeat_interleave(len(like) // values.shape[1], 1)
 
 
 class LayerNormFull(nn.Module):
@@ -206,7 +281,7 @@ class StandardisedConv2d(Conv2d):
         return self._conv_forward(x, (self.weight - mean) * torch.rsqrt(var + EPS), self.bias)
 
 
-class GroupNormOverStandardised(nn.GroupNorm):
+class GroupNormOverStandardised(GroupNorm):
     """Group norm behind convolutions whose filters are standardised: the builder makes the one before it `convolution`.
 
     Averages over (c in group, h, w), per image. Qiao et al. 2019, arXiv 1903.10520.
@@ -224,7 +299,7 @@ def divisors(n: int) -> list[int]:
     return [k for k in range(1, n + 1) if n % k == 0]
 
 
-def group_norm(context: NormContext, kind: type[nn.GroupNorm] = nn.GroupNorm) -> nn.Module:
+def group_norm(context: NormContext, kind: type[GroupNorm] = GroupNorm) -> nn.Module:
     """`kind` with `context.groups` groups in every replica. Raises ValueError when they do not divide the channels."""
     if context.groups < 1 or context.channels % context.groups:
         raise ValueError(
@@ -240,7 +315,7 @@ NORMALISERS: dict[str, Callable[[NormContext], nn.Module] | None] = {
     "none": None,
     "batch": lambda context: nn.BatchNorm2d(context.total),
     "ghost": lambda context: GhostBatchNorm(context.total, context.ghost_splits, context.running_var_start),
-    "layer": lambda context: nn.GroupNorm(context.replicas, context.total),
+    "layer": lambda context: GroupNorm(context.replicas, context.total),
     "layer_full": lambda context: LayerNormFull(context.channels, context.height, context.width, context.replicas),
     "group": group_norm,
     "instance": lambda context: nn.InstanceNorm2d(context.total, affine=True),

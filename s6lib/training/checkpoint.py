@@ -2,14 +2,17 @@
 
 Checkpoints lie in .work/<study>/<trial>/checkpoints of the results folder, or where the batch says: `S6_CHECKPOINTS` is
 their folder, `S6_HEARTBEAT` a file that is rewritten after every epoch for whoever watches, and `S6_QUIET` turns
-progress bars off. A checkpoint is its own SHA-256, a new line, and a safetensors file; nothing is unpickled.
+progress bars off. A checkpoint is its own SHA-256, a new line, and a safetensors file; nothing is unpickled. Beside it,
+`<key>.json` says from the start which seeds train together there, so that whoever goes on deals them alike.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 from pathlib import Path
+from typing import IO
 
 import safetensors.torch
 import torch
@@ -28,9 +31,12 @@ class Checkpoints:
     """The last two checkpoints of the training `identity`, which is what its name and content say they belong to."""
 
     def __init__(self, identity: dict, study: str, trial: str):
-        default = paths.interactive_results() / ".work" / study / trial / "checkpoints"
-        self.folder, self.identity = Path(os.environ.get("S6_CHECKPOINTS") or default), identity
+        self.folder, self.identity = checkpoint_folder(study, trial), identity
         self.key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    def begin(self, workers: int) -> None:
+        """Notes that this training has begun, and over how many processes its seeds were dealt."""
+        _replace(self.folder / f"{self.key}.json", json.dumps({"identity": self.identity, "workers": workers}).encode())
 
     def files(self) -> list[Path]:
         """From the newest to the oldest."""
@@ -67,11 +73,29 @@ class Checkpoints:
 
     def remove(self) -> None:
         """What a finished training needs no more."""
-        for file in [*self.files(), *self.folder.glob(f".{self.key}-*")]:
+        for file in [*self.files(), *self.folder.glob(f".{self.key}*"), self.folder / f"{self.key}.json"]:
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # as far as they are empty
             for folder in (self.folder, *self.folder.parents[:3]):
                 folder.rmdir()
+
+
+def checkpoint_folder(study: str, trial: str) -> Path:
+    default = paths.interactive_results() / ".work" / study / trial / "checkpoints"
+    return Path(os.environ.get("S6_CHECKPOINTS") or default)
+
+
+def begun(identity: dict, study: str, trial: str, workers: int) -> list[list[int]]:
+    """The groups of seeds that trainings like `identity` have begun with: those with a checkpoint, which would be
+    lost, and those dealt for as many workers, which would be dealt alike."""
+    groups = []
+    for file in sorted(checkpoint_folder(study, trial).glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # gone, or not ours
+            about = json.loads(file.read_bytes())
+            same = {**about["identity"], "seeds": identity["seeds"]} == identity
+            if same and (about["workers"] == workers or list(file.parent.glob(f"{file.stem}-*.checkpoint"))):
+                groups.append(about["identity"]["seeds"])
+    return sorted(groups)
 
 
 def beat(progress: dict) -> None:
@@ -83,11 +107,19 @@ def beat(progress: dict) -> None:
 def _replace(file: Path, content: bytes) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as handle:
+        with _opened(temporary) as handle:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _opened(file: Path) -> IO[bytes]:
+    """`file`, open for writing; another process that finishes may remove the empty folder in between."""
+    for _ in range(100):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return file.open("wb")
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))

@@ -1,7 +1,7 @@
 """Trial + data + seeds -> record: what a notebook calls."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -10,8 +10,10 @@ from s6lib.data import Dataset
 from s6lib.models.norms import divisors
 from s6lib.records import Record, RecordError
 from s6lib.training.checkpoint import Checkpoints
+from s6lib.training.deal import make_deal
 from s6lib.training.precision import default_device, keep_freed_memory, resolve_precision
 from s6lib.training.trainer import Trainer
+from s6lib.training.workers import train_in_workers
 from s6lib.trial import Trial, TrialError
 
 
@@ -27,14 +29,19 @@ def train_together(
     precision: str = "auto",
     device: torch.device | str | None = None,
     save: bool = True,
+    workers: int | None = None,
 ) -> list[Record]:
-    """Trains trials that differ only in name and `l1` as one fused network, one replica per trial and seed.
+    """Trains trials that differ only in name and `l1` as fused networks, one replica per trial and seed.
 
     `seeds` is a number n (seeds 0 .. n - 1) or a list. Replica (trial i, seed j) uses the streams of seed j, so
     trials are paired by seed. Returns one record per trial. Raises TrialError on settings that do not fit.
 
+    `workers` processes share the seeds, by default one per core where there is enough to do, none but this one on a
+    GPU; 1 trains in this process. Raises WorkerError where they die again and again.
+
     What is finished is kept below `paths.interactive_results()`: seeds that are there are not trained again, a
-    training that was stopped goes on after its last whole epoch. `save=False` neither reads nor leaves anything.
+    training that was stopped goes on after its last whole epoch. `save=False` neither reads nor leaves anything, and
+    trains in this process.
     """
     seeds = check_seeds(seeds)
     check_fit(trials, dataset)
@@ -49,7 +56,7 @@ def train_together(
     description = dataset.describe()
     found = [records.read(trial, description, precision, seeds) for trial in trials]
     if missing := [seed for seed in seeds if not all(record and seed in record.seeds for record in found)]:
-        train_and_add(trials, dataset.to(device), missing, precision)
+        train_missing(trials, dataset.to(device), missing, precision, workers)
         found = [records.read(trial, description, precision, seeds) for trial in trials]
     whole = [record for record in found if record and len(record.seeds) == len(seeds)]
     if len(whole) < len(trials):
@@ -58,14 +65,49 @@ def train_together(
     return whole
 
 
-def train_and_add(trials: Sequence[Trial], dataset: Dataset, seeds: list[int], precision: str) -> None:
-    """Trains `seeds`, from the last checkpoint where there is one, and adds a part to every trial."""
+def train_missing(
+    trials: Sequence[Trial], dataset: Dataset, missing: list[int], precision: str, workers: int | None
+) -> None:
+    """Deals the seeds `missing` and trains them, here or in worker processes; every group adds its own part."""
+    probe = Trainer(trials, dataset, missing[:1], precision)
+    deal = make_deal(probe, missing, workers)
+    for group in deal.groups:
+        checkpoints_of(probe, group).begin(deal.workers)
+    if deal.workers > 1:
+        train_in_workers(trials, dataset, deal, precision)
+        return
+    for group in deal.groups:
+        train_and_add(trials, dataset, group, precision)
+
+
+def train_and_add(
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    seeds: list[int],
+    precision: str,
+    workers: int = 1,
+    told: Callable[[Trainer], None] | None = None,
+) -> None:
+    """Trains one group, from the last checkpoint where there is one, and adds a part to every trial.
+
+    Calls `told` after every step and at the end. `workers` is for the record: how many groups are trained side by side.
+    """
     trainer = Trainer(trials, dataset, seeds, precision)
-    checkpoints = Checkpoints(trainer.identity(), trials[0].study, trials[0].name)
+    if told:
+        trainer.on_step = lambda: told(trainer)
+    checkpoints = checkpoints_of(trainer, seeds)
     trainer.run(checkpoints)
+    if told:
+        told(trainer)
     for record in trainer.records():
+        record.provenance["workers"] = workers
         records.add(record)
     checkpoints.remove()
+
+
+def checkpoints_of(trainer: Trainer, seeds: list[int]) -> Checkpoints:
+    """Where a training like that of `trainer`, but of these seeds, keeps its checkpoints."""
+    return Checkpoints({**trainer.identity(), "seeds": seeds}, trainer.trial.study, trainer.trial.name)
 
 
 def check_seeds(seeds: int | Sequence[int]) -> list[int]:
@@ -84,6 +126,11 @@ def check_fit(trials: Sequence[Trial], dataset: Dataset) -> None:
     for trial in trials[1:]:
         if dataclasses.replace(trial, name=first.name, l1=first.l1) != first:
             raise TrialError(f"{trial.name} and {first.name} differ in more than l1; train them one after the other")
+    if first.distillation and dataset.soft_labels is None:
+        raise TrialError(
+            f"distillation={first.distillation:g} needs soft labels, and {dataset.title} has none; "
+            "data.with_soft_labels adds them"
+        )
     images = len(dataset.train_images)
     if first.normaliser != "ghost":
         return

@@ -5,7 +5,7 @@ get alone. Nothing in a step waits for the device or loops over replicas.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
@@ -14,12 +14,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from s6lib import records, streams
-from s6lib.data import Augmenter, Dataset, random_angles
-from s6lib.models.builder import attach_dropout, initialise
+from s6lib.data import Augmenter, Dataset, random_moves
+from s6lib.models.builder import Net, attach_dropout, initialise
 from s6lib.models.describe import count_parameters
 from s6lib.models.replicas import stack_replicas
 from s6lib.provenance import provenance, source_fingerprint
 from s6lib.records import Record
+from s6lib.training.average import WeightAverage
 from s6lib.training.checkpoint import Checkpoints, beat, in_batch
 from s6lib.training.optim import add_l1_subgradient, make_optimiser, soft_threshold
 from s6lib.trial import Trial
@@ -40,12 +41,20 @@ class Trainer:
         l1 = [trial.l1 for trial in trials for _ in seeds]
         self.l1 = self._per_replica(l1) if any(l1) else None
         self.penalised, self.optimiser = make_optimiser(self.trial, self.net)
-        self.augment = Augmenter(dataset, self.trial.rotation, self.trial.rotate_after_normalise)
+        self.average = WeightAverage(self.net, self.trial.ema) if self.trial.ema else None
+        trial = self.trial
+        self.augment = Augmenter(dataset, trial.rotation, trial.rotate_after_normalise, trial.shift)
         self.epoch = 0
         self.history: list[dict] = []
         self.weight_norms: list[dict] = []
         self.bad_step = self._per_replica([-1.0] * self.replicas)  # first step with a NaN or infinite loss, or -1
         self.logits: Tensor | None = None
+        self.on_step: Callable[[], object] = lambda: None  # called after every step: for progress bars
+
+    @property
+    def evaluated_net(self) -> Net:
+        """What is evaluated and kept: the average of the weights where the trial asks for one."""
+        return self.average.net if self.average else self.net
 
     def _per_replica(self, values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
@@ -93,6 +102,9 @@ class Trainer:
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
         }
+        if self.average:  # what the columns above are of
+            raw = score(self.evaluate(self.net), self.dataset.test_labels)
+            columns |= dict(zip(records.RAW, raw, strict=True))
         values = {name: value.tolist() for name, value in columns.items()}
         fixed = {"epoch": self.epoch, "learning_rate": self.trial.learning_rates()[self.epoch - 1]}
         seconds, good = time.perf_counter() - start, (self.bad_step < 0).tolist()
@@ -104,7 +116,7 @@ class Trainer:
 
     def _train_epoch(self) -> tuple[Tensor, Tensor]:
         """Trains one epoch; the sum of losses and the number of right answers while training, each [R]."""
-        order, angles = self._draw_epoch()
+        order, moves = self._draw_epoch()
         size, images = self.trial.batch_size, order.shape[0]
         steps = -(-images // size)
         loss_sum, correct = self._per_replica([0.0] * self.replicas), self._per_replica([0.0] * self.replicas)
@@ -114,49 +126,60 @@ class Trainer:
                 break
             part = slice(step * size, (step + 1) * size)
             self._set_rate(self.epoch + step / steps)
-            x = self.augment(order[part], None if angles is None else angles[part], self.dtype)
-            y = self.dataset.train_labels[order[part]]
-            losses, right = self.step(x, y)
+            x = self.augment(order[part], None if moves is None else moves[part], self.dtype)
+            y, soft = self.dataset.train_labels[order[part]], self._soft_labels(order[part])
+            losses, right = self.step(x, y, soft)
             loss_sum += losses * len(y)
             correct += right
             failed = ~torch.isfinite(losses) & (self.bad_step < 0)
             self.bad_step = torch.where(failed, self.epoch * steps + step, self.bad_step)
             if self.epoch == 0 and step == 0:
                 self._note_weight_norms(0)
+            self.on_step()
         attach_dropout(self.net, None)
         return loss_sum, correct
 
     def _draw_epoch(self) -> tuple[Tensor, Tensor | None]:
-        """Every replica's own order and angles [images, R] for this epoch; points dropout at the epoch's streams."""
+        """Every replica's own order and moves [images, R] for this epoch; points dropout at the epoch's streams."""
         images, epoch = len(self.dataset.train_images), self.epoch
         draw = lambda purpose: [streams.generator(seed, purpose, epoch) for seed in self.replica_seeds]  # noqa: E731
         order = torch.stack([torch.randperm(images, generator=source) for source in draw("order")], 1)
-        angles = None
-        if self.trial.rotation:
-            rows = [random_angles(images, self.trial.rotation, source) for source in draw("augment")]
-            angles = torch.stack(rows, 1).to(self.device)
+        moves, rotation, shift = None, self.trial.rotation, self.trial.shift
+        if rotation or shift:
+            rows = [random_moves(images, rotation, shift, source) for source in draw("augment")]
+            moves = torch.stack(rows, 1).to(self.device)
         masks = [streams.generator(seed, "dropout", epoch, self.device) for seed in self.replica_seeds]
         attach_dropout(self.net, streams.BitStream(masks))
-        return order.to(self.device), angles
+        return order.to(self.device), moves
+
+    def _soft_labels(self, index: Tensor) -> Tensor | None:
+        """The targets [N, R, 10] of images `index`, where they are more than the labels."""
+        share, soft = self.trial.distillation, self.dataset.soft_labels
+        if not share or soft is None:
+            return None
+        return F.one_hot(self.dataset.train_labels[index], 10) * (1 - share) + share * soft[index].to(self.dtype)
 
     def _set_rate(self, moment: float) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = self.trial.rate_at(moment)
 
-    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """One update from images [N, R, 28, 28] and labels [N, R]: mean loss and right answers per replica, [R]."""
-        logits, losses = self.forward(x, y)
+    def step(self, x: Tensor, y: Tensor, soft: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One update from images [N, R, 28, 28] and labels [N, R]: mean loss and right answers per replica, [R].
+
+        The loss is of the soft labels [N, R, 10] where there are any."""
+        logits, losses = self.forward(x, y, soft)
         self.optimiser.zero_grad(set_to_none=True)
         losses.sum().backward()
         self.update()
         return losses.detach(), (logits.detach().argmax(-1) == y).sum(0)
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, y: Tensor, soft: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits [N, R, 10] and each replica's mean loss [R]."""
         with self._autocast():
             logits = self.net(x)
         flat, smoothing = logits.flatten(0, 1).to(self.dtype), self.trial.label_smoothing
-        losses = F.cross_entropy(flat, y.flatten(), reduction="none", label_smoothing=smoothing)
+        target = y.flatten() if soft is None else soft.flatten(0, 1)
+        losses = F.cross_entropy(flat, target, reduction="none", label_smoothing=smoothing)
         return logits, losses.view(y.shape).mean(0)
 
     def update(self) -> None:
@@ -166,18 +189,21 @@ class Trainer:
         self.optimiser.step()
         if self.l1 is not None and self.trial.l1_kind == "proximal":
             soft_threshold(self.penalised, self.l1, self.optimiser)
+        if self.average:
+            self.average.update(self.net)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     @torch.no_grad()
-    def evaluate(self) -> Tensor:
+    def evaluate(self, net: Net | None = None) -> Tensor:
         """Logits of every replica on the whole test set, [R, n, 10]; in float32 (or float64) whatever the precision."""
-        self.net.eval()
+        net = net or self.evaluated_net
+        net.eval()
         parts = []
         for pixels in self.dataset.test_images.split(EVALUATION_BATCH):
             x = self.dataset.normalise(pixels, self.dtype)[:, None]
-            parts.append(self.net(x.expand(-1, self.replicas, -1, -1)))
+            parts.append(net(x.expand(-1, self.replicas, -1, -1)))
         return torch.cat(parts).transpose(0, 1)
 
     @torch.no_grad()
@@ -206,6 +232,8 @@ class Trainer:
         tensors = {f"net/{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"optimiser/{i}/{name}": value for i, slots in optimiser.items() for name, value in slots.items()}
         tensors["bad_step"] = self.bad_step
+        if self.average:
+            tensors |= {f"average/{name}": value for name, value in self.average.state().items()}
         return tensors, {"epoch": self.epoch, "history": self.history, "weight_norms": self.weight_norms}
 
     def load_state(self, tensors: dict[str, Tensor], values: dict) -> None:
@@ -215,7 +243,9 @@ class Trainer:
             if name.startswith("optimiser/"):
                 _, i, slot = name.split("/")
                 slots.setdefault(int(i), {})[slot] = value
-        self.net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net/")})
+        self.net.load_state_dict(_below("net/", tensors))
+        if self.average:
+            self.average.load_state(_below("average/", tensors))
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": slots})
         self.bad_step = tensors["bad_step"].to(self.device)
         self.epoch, self.history, self.weight_norms = values["epoch"], values["history"], values["weight_norms"]
@@ -230,14 +260,15 @@ class Trainer:
 
     def _record(self, i: int, trial: Trial) -> Record:
         rows = slice(i * len(self.seeds), (i + 1) * len(self.seeds))
-        state = stack_replicas(self.net.state_dict(), self.replicas)
+        state = stack_replicas(self.evaluated_net.state_dict(), self.replicas)
         return Record(
             trial=trial,
             dataset=self.dataset.describe(),
             seeds=self.seeds,
-            history=self._table(self.history, rows, records.HISTORY),
+            history=self._table(self.history, rows, records.HISTORY + records.RAW * bool(trial.ema)),
             weight_norms=self._table(self.weight_norms, rows, records.WEIGHT_NORMS),
             logits=self.evaluated()[rows].half().cpu().numpy(),
+            predicted=self.evaluated()[rows].argmax(-1).to(torch.uint8).cpu().numpy(),  # rounded logits have ties
             labels=self.dataset.test_labels.cpu().numpy(),
             weights={name: value[rows].contiguous().cpu().numpy() for name, value in state.items()},
             provenance={**provenance(trial.normaliser, trial.network), **self._conditions()},
@@ -266,6 +297,10 @@ class Trainer:
             "replicas_together": self.replicas,
             "seconds": sum(row["seconds"] for row in self.history if row["replica"] == self.history[0]["replica"]),
         }
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def score(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -423,3 +423,32 @@ def test_unknown_normaliser():
 def test_divisors(n):
     # All that divide, in order, and nothing else.
     assert divisors(n) == sorted({k for k in range(1, n + 1) if (n // k) * k == n})
+
+
+@pytest.mark.parametrize("block", [1, 60, 10**9])
+def test_group_norm_is_torch_s(monkeypatch, block):
+    # forwards and backwards, for input, scale and shift, however many images are worked on at a time
+    monkeypatch.setattr(norms, "BLOCK", block)
+    source = torch.Generator().manual_seed(0)
+    x, weight, bias, grad = (torch.randn(shape, dtype=torch.float64, generator=source) for shape in SHAPES)
+    ours, theirs = norms.GroupNorm(4, 12).double(), torch.nn.GroupNorm(4, 12).double()
+    found = []
+    for layer in (ours, theirs):
+        layer.load_state_dict({"weight": weight, "bias": bias})
+        leaf = x.clone().requires_grad_()
+        y = layer(leaf)
+        y.backward(grad)
+        found.append([y, leaf.grad, layer.weight.grad, layer.bias.grad])
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+SHAPES = ((5, 12, 3, 4), (12,), (12,), (5, 12, 3, 4))
+
+
+def test_group_norm_keeps_its_sums_in_float32():
+    # of bfloat16 maps: the output is off by its own rounding, not by that of the statistics
+    x = (torch.randn(4, 8, 26, 26, generator=torch.Generator().manual_seed(0)) + 3).bfloat16()
+    exact = F.group_norm(x.double(), 2)
+    y = norms.GroupNorm(2, 8)(x)
+    assert y.dtype == torch.bfloat16
+    assert ((y.double() - exact).abs() <= exact.abs() * 2**-8 + 1e-4).all()

@@ -31,7 +31,8 @@ def noise() -> data.Dataset:
     source = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (34, 28, 28), dtype=torch.uint8, generator=source)
     labels = torch.arange(34) % 10
-    return data.Dataset("noise", pixels[:24], labels[:24], pixels[24:], labels[24:], mean=0.5, std=0.29)
+    soft = torch.rand(24, 10, generator=source).softmax(-1)
+    return data.Dataset("noise", pixels[:24], labels[:24], pixels[24:], labels[24:], 0.5, 0.29, soft)
 
 
 def sgd(**settings) -> Trial:
@@ -56,7 +57,7 @@ def rows_of(table: list[dict], replica: int) -> pd.DataFrame:
 
 def assert_same_replica(a: Trainer, i: int, b: Trainer, j: int, tolerance: float = 1e-9) -> None:
     """Replica i of `a` is replica j of `b`: weights, statistics, logits and history."""
-    states = [stack_replicas(t.net.state_dict(), t.replicas) for t in (a, b)]
+    states = [stack_replicas(t.evaluated_net.state_dict(), t.replicas) for t in (a, b)]
     torch.testing.assert_close(
         {name: value[i] for name, value in states[0].items()},
         {name: value[j] for name, value in states[1].items()},
@@ -116,7 +117,20 @@ def test_four_replicas_are_four_runs_in_other_networks(noise, network):
     assert_fused_equals_separate(sgd(network=network, epochs=1), noise)
 
 
-@pytest.mark.parametrize("settings", [{"rotation": 0.0}, {"rotate_after_normalise": True}, {"schedule": "one_cycle"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rotation": 0.0},
+        {"rotate_after_normalise": True},
+        {"schedule": "one_cycle"},
+        {"shift": 2},
+        {"shift": 1, "rotation": 0.0},
+        {"ema": 0.9},
+        {"ema": 0.9, "normaliser": "ghost"},
+        {"distillation": 0.5},
+    ],
+    ids=str,
+)
 def test_four_replicas_are_four_runs_under_other_recipes(noise, settings):
     assert_fused_equals_separate(sgd(**settings), noise)
 
@@ -530,3 +544,70 @@ def test_unknown_precision(tiny):
     message = "precision='half' is unknown; valid: auto, float32, bfloat16, float64"
     with pytest.raises(TrialError, match=f"^{message}$"):
         train(sgd(), tiny, 1, precision="half", device="cpu")
+
+
+# --- averaged weights, soft labels, hooks ---
+
+
+def test_average_by_hand(noise):
+    # After T steps: sum over t of (1 - d_t) * prod_{u > t} d_u * w_t, d_t = min(decay, (1 + t) / (10 + t)).
+    trainer = Trainer([sgd(ema=0.5, epochs=1)], noise, [0], "float64")
+    expected = {name: value.clone() for name, value in trainer.net.state_dict().items()}
+    steps = iter(range(100))
+
+    def follow():
+        t = next(steps)
+        decay = min(0.5, (1 + t) / (10 + t))
+        for name, value in trainer.net.state_dict().items():
+            moved = decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value.clone()
+            expected[name] = moved
+
+    trainer.on_step = follow
+    trainer.run()
+    torch.testing.assert_close(trainer.average.net.state_dict(), expected, rtol=1e-12, atol=1e-12)
+    assert next(steps) == 3
+
+
+def test_average_is_what_is_evaluated_and_kept(noise):
+    # the last weights' own accuracy and loss stand beside it in the history
+    trainer = trained(sgd(ema=0.9), noise, [0])
+    last, kept = trainer.history[-1], stack_replicas(trainer.average.net.state_dict(), 1)
+    mean_loss, mean_accuracy = loop.score(trainer.evaluate(trainer.average.net), noise.test_labels)
+    raw_loss, raw_accuracy = loop.score(trainer.evaluate(trainer.net), noise.test_labels)
+    assert (last["test_loss"], last["test_accuracy"]) == (mean_loss.item(), mean_accuracy.item())
+    assert (last["raw_test_loss"], last["raw_test_accuracy"]) == (raw_loss.item(), raw_accuracy.item())
+    assert last["raw_test_loss"] != last["test_loss"]
+    weights = trainer.records()[0].weights
+    assert all(np.array_equal(weights[name], value.numpy()) for name, value in kept.items())
+
+
+def test_averaging_leaves_the_training_itself_alone(noise):
+    plain, averaged = trained(sgd(), noise, [0]), trained(sgd(ema=0.9), noise, [0])
+    torch.testing.assert_close(plain.net.state_dict(), averaged.net.state_dict(), rtol=0, atol=0)
+
+
+def test_averaged_training_goes_on_from_its_state(noise):
+    whole, first, second = (Trainer([sgd(ema=0.9)], noise, [0, 1], "float64") for _ in range(3))
+    whole.run()
+    first.run_epoch()
+    second.load_state(*first.state())
+    second.run_epoch()
+    assert torch.equal(whole.logits, second.logits)
+
+
+def test_soft_labels_by_hand(noise):
+    # cross-entropy with (1 - a) * one-hot + a * soft labels of the very images
+    trainer = Trainer([sgd(distillation=0.25, rotation=0.0)], noise, [0], "float64")
+    index = torch.tensor([[3], [7]])
+    soft = trainer._soft_labels(index)
+    logits, losses = trainer.forward(trainer.augment(index, None, torch.float64), noise.train_labels[index], soft)
+    target = 0.75 * F.one_hot(noise.train_labels[[3, 7]], 10) + 0.25 * noise.soft_labels[[3, 7]].double()
+    expected = -(target * logits[:, 0].log_softmax(-1)).sum(-1).mean()
+    torch.testing.assert_close(losses[0], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_record_of_averaged_weights_reads_back(noise, tmp_path):
+    record = trained(sgd(ema=0.9), noise, [0, 1]).records()[0]
+    again = records.load(records.add(record, tmp_path))
+    pd.testing.assert_frame_equal(again.history, record.history)
+    assert set(records.RAW) <= set(again.history.columns)

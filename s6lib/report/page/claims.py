@@ -24,38 +24,7 @@ def claims(found: Sequence[Record], folder: Path) -> list[dict[str, Any]]:
         rows = json.loads((folder / VERDICTS).read_bytes())
         return [complete(row) for row in rows]
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return [complete(row) for row in live(found)]
-
-
-def live(found: Sequence[Record]) -> list[dict[str, Any]]:
-    """The same rows from records: verdicts by today's functions, parts weighed one by one."""
-    table = judged.verdicts(found)
-    claim_of = {(study.name, claim.id): (study, claim) for study, claim in judged.claims()}
-    rows = table.to_dict("records")
-    for row in rows:
-        study, claim = claim_of[row["study"], row["claim"]]
-        chosen = judged.select(found, study.name)
-        lacking = [name for name in claim.arms if name not in chosen]
-        if str(row["verdict"]).startswith("missing"):
-            row |= {"verdict": "missing", "note": f"no record of {', '.join(lacking)}"}
-        row["parts"] = [] if lacking else [part(judged.weigh_part(one, chosen)) for one in claim.parts]
-    return rows
-
-
-def part(result: judged.Result) -> dict[str, Any]:
-    what, found = result.part, result.found
-    return {
-        "text": what.text,
-        "measure": what.measure,
-        "unit": result.unit,
-        "relation": what.relation,
-        "bound": what.bound,
-        "margin": what.margin,
-        "estimate": found.mean,
-        "low": found.low,
-        "high": found.high,
-        "p_for": result.p_for,
-    }
+        return [complete(row) for row in judged.verdicts(found)]
 
 
 def complete(row: dict[str, Any]) -> dict[str, Any]:
@@ -82,10 +51,10 @@ def complete(row: dict[str, Any]) -> dict[str, Any]:
     extra = {
         "seeds": seeds,
         "p": number(row.get("p")),
-        "looks": row.get("looks"),
-        "planned_looks": row.get("planned_looks"),
+        "looks": len(row.get("looks") or []),
+        "planned_looks": len(row.get("planned_looks") or []),
     }
-    texts = {key: str(row.get(key) or "") for key in ("study", "claim", "sentence", "quote", "note")}
+    texts = {key: str(row.get(key) or "") for key in ("study", "claim", "sentence", "place", "reading", "note")}
     return {**texts, **extra, "verdict": verdict, "parts": parts, "weakest": weakest, "agree": agree}
 
 

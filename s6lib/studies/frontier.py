@@ -1,0 +1,53 @@
+"""Study `frontier`: how much accuracy do how few parameters hold? Our own question, after document 003's "fewer than
+10,000"."""
+
+from typing import TYPE_CHECKING
+
+from s6lib.studies import base
+from s6lib.studies.base import Arm, Study
+
+if TYPE_CHECKING:
+    from s6lib.models.builder import Stack
+
+
+def frontier(net: "Stack") -> None:
+    """9,496 parameters, or those of the trial's own widths w, small where maps are large: with batch norm
+    9 * (w1 + w1 w2 + w2 w3 + w3 w4 + w4 w5) + 2 * (w1 + ... + w5) + 10 w5 parameters."""
+    first, second, third, fourth, fifth = net.family(8, 12, 16, 20, 20)
+    net.conv(first).relu().norm()
+    net.conv(second).max_pool().relu().norm()
+    net.conv(third).relu().norm()
+    net.conv(fourth).max_pool().relu().norm()
+    net.conv(fifth).relu().norm().avg_pool(2)
+    net.conv(10, 1)
+
+
+PROTOCOL = {
+    "network": "frontier",
+    "epochs": 15,
+    "batch_size": 128,
+    "optimiser": "adam",
+    "learning_rate": 0.015,
+    "schedule": "one_cycle",
+    "rotation": 12.0,
+    "shift": 1,
+    "ema": 0.999,
+}
+
+ARMS = {
+    "p1k": Arm("1,017 parameters", {"widths": (3, 4, 5, 6, 6)}, base.GREY, ":", "v"),
+    "p2k": Arm("2,068 parameters", {"widths": (4, 6, 8, 8, 9)}, base.PURPLE, "-.", "P"),
+    "p3k": Arm("2,947 parameters", {"widths": (5, 8, 9, 10, 10)}, base.ORANGE, "--", "s"),
+    "p4k": Arm("3,798 parameters", {"widths": (6, 8, 10, 12, 12)}, base.GREEN, "-.", "^"),
+    "p7k": Arm("6,996 parameters", {"widths": (7, 10, 14, 17, 17)}, base.RED, "--", "D"),
+    "p10k": Arm("9,496 parameters", {"widths": (8, 12, 16, 20, 20)}, base.BLUE, "-", "o"),
+}
+
+STUDY = Study(
+    name="frontier",
+    title="How much accuracy do how few parameters hold?",
+    source="our own question",
+    protocol=PROTOCOL,
+    arms=ARMS,
+    networks={"frontier": frontier},
+)
