@@ -69,10 +69,11 @@ class Effects:
         return round(self.width / 2 * (1 + max(-1.0, min(1.0, share))), 1)
 
     def ticks(self) -> list[float]:
-        """0 and steps each way that keep 34 pixels apart, the linear part's end first."""
+        """0 and steps each way that keep apart, the linear part's end first."""
         kept: list[float] = []
         for step in (self.linear, *sorted(STEPS, reverse=True)):
-            apart = all(abs(self.x(step) - self.x(other)) > 34 for other in [*kept, 0.0])
+            room = 10 + 6 * len(signed(step))
+            apart = all(abs(self.x(step) - self.x(other)) > room for other in [*kept, 0.0])
             if step < self.end and apart and self.x(step) < self.width - 12:
                 kept.append(step)
         return sorted([*kept, *(-step for step in kept), 0.0])
