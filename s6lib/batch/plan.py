@@ -158,6 +158,19 @@ def read_notebook(path: Path, needed: str = "dataset") -> tuple[dict[str, tuple[
     return declared, hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:16]
 
 
+TRIAL_CELLS = ("images = data.load(dataset)", "record = training.train(trial, images, seeds, precision=precision)")
+
+
+@cache
+def trains_one_trial(path: Path) -> bool:
+    """Whether a notebook has the cells that all trial notebooks share: one trial, whole data, its seeds 0 to n - 1."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "code")
+    lines = code.splitlines()
+    once = all(lines.count(line) == 1 for line in TRIAL_CELLS) and code.count("make_trial(") == 1
+    return once and code.count(".train(") == 1 and "train_together(" not in code
+
+
 def source(cell: dict) -> str:
     return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
 
