@@ -425,24 +425,19 @@ def test_a_child_is_told_its_share(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("profile", ["quick", "full"])
-def test_a_part_is_what_the_notebook_would_train(profile):
+def test_a_part_is_what_the_notebook_would_train(profile, monkeypatch):
     """For every trial notebook, with settings of its own too: the trial that its cells make is the task's."""
+    asked: list = []
+    monkeypatch.setattr(training, "train", lambda *words, **options: asked.append((words, options)))
+    monkeypatch.setattr(data, "load", lambda name: f"images of {name}")
     for run in make_plan(ROOT / "studies.toml", profile, overrides={"epochs": 3, "seeds": 40}):
-        cells = json.loads(run.notebook.read_text(encoding="utf-8"))["cells"]
-        if run.notebook.parent.name not in shared_cells.FOLDERS:
-            assert not can_be_split(run), run.name
-            continue
-        assert can_be_split(run), run.name
-        names = {"make_trial": make_trial, **run.settings}
-        exec(plan.source(next(cell for cell in cells if cell["id"] == "trial")), names)
-        asked = []
-        part = part_of(run, [4, 5])
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "train", lambda *a, **o: asked.append((a, o)))
-            patch.setattr(data, "load", lambda name: f"images of {name}")
-            assert train_part(json.loads(json.dumps(part))) == ("ok", "")
-        images = f"images of {run.settings['dataset']}"
-        assert asked == [((names["trial"], images, [4, 5]), {"precision": run.settings["precision"]})]
+        assert can_be_split(run) == (run.notebook.parent.name in shared_cells.FOLDERS), run.name
+        if can_be_split(run):
+            names = {"make_trial": make_trial, **run.settings}
+            exec(plan.source(shared_cells.cells(run.notebook)["trial"]), names)
+            assert train_part(json.loads(json.dumps(part_of(run, [4, 5])))) == ("ok", "")
+            words = names["trial"], f"images of {run.settings['dataset']}", [4, 5]
+            assert asked.pop() == (words, {"precision": run.settings["precision"]})
 
 
 def test_seeds_are_split_evenly_and_only_to_keep_workers_busy(tmp_path):
