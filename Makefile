@@ -1,6 +1,6 @@
 # The targets and variables below explain themselves: `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run-all run summary status plan prune check test test-all test-faults nbval references docs figures publish-url lock lab bench lint clean
+.PHONY: help run-all run summary report status plan prune check test test-all test-faults nbval references docs figures gallery publish-url lock lab bench lint clean
 SHELL := /bin/bash
 
 PYTHON    ?= python3
@@ -14,14 +14,15 @@ PRECISION ?=##           auto, float32, bfloat16, float64
 JOBS      ?=##           trials at a time; empty: one per GPU, else what keeps the cores busy
 WORKERS   ?=##           processes that share a trial's seeds; empty: the cores divided by JOBS
 RESULTS   ?= results##   folder that holds the runs
+NAME      ?=##           the run that report shows: reference, quick, full; empty: the profile's
 STALE     ?= keep##      rerun: run again what older code made
 SCHEDULER ?=##           Dask: tcp://host:port, tls://host:port, local:N, slurm
 
 # A misspelt variable is an error, not a run with other settings.
-KNOWN   := PYTHON PROFILE STUDY TRIAL DATASET SEEDS EPOCHS PRECISION JOBS WORKERS RESULTS STALE SCHEDULER URL NOTEBOOKS YES
+KNOWN   := PYTHON PROFILE STUDY TRIAL DATASET SEEDS EPOCHS PRECISION JOBS WORKERS RESULTS NAME STALE SCHEDULER URL NOTEBOOKS YES
 UNKNOWN := $(strip $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))))
 ifneq ($(UNKNOWN),)
-$(error unknown variable $(UNKNOWN); valid: $(wordlist 1,13,$(KNOWN)))
+$(error unknown variable $(UNKNOWN); valid: $(wordlist 1,14,$(KNOWN)))
 endif
 
 VENV    := .venv/bin
@@ -56,6 +57,9 @@ run: $(READY) ## run one trial: make run TRIAL=gbn
 
 summary: $(READY) ## execute the summary notebook on what is there
 	@$(VENV)/python -m s6lib summary $(SELECT)
+
+report: $(READY) ## one page of a run, report.html, from its records: make report NAME=reference
+	@$(VENV)/python -m s6lib report $(SELECT) --run "$(NAME)"
 
 status: $(READY) ## done, running, failed, missing, stale, and the time left
 	@$(VENV)/python -m s6lib status $(SELECT)
@@ -98,6 +102,9 @@ docs: $(READY) ## write every quoted number and table anew
 figures: $(READY) ## draw the committed figures from the committed records
 	@$(VENV)/python -m s6lib.report figures
 
+gallery: $(READY) ## execute docs/gallery anew where it is outdated: every trial on the committed run, nothing trained
+	@$(VENV)/python -m s6lib.report gallery
+
 lock: ## write requirements.lock from what .venv holds
 	$(VENV)/python tests/lock.py
 
@@ -111,7 +118,7 @@ publish-url: $(READY) ## write the repository's address everywhere: make publish
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(VENV)/jupyter lab notebooks
 
-bench: $(READY) ## measure speed on this machine
+bench: $(READY) ## measure speed on this machine, beside peers (25 minutes)
 	$(VENV)/python benchmarks/bench.py
 
 clean: ## remove the quick run and caches, unless someone works there; full runs and data stay

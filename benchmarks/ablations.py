@@ -9,10 +9,12 @@ Convolution by unfolding and compiled layers are what was tried and not kept.
 import argparse
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 
-import bench
+import measure
+import recipe
 
 
 def given_back() -> None:
@@ -146,56 +148,50 @@ VARIANTS = {
 }
 
 
-def job(variant: str, options: argparse.Namespace, dataset: str) -> dict:
+def job(variant: str, options: argparse.Namespace) -> dict:
     precision = "bfloat16" if variant.startswith("bfloat16") else "float32"
-    base = {"dataset": dataset, "batch": 32 if options.tiny else bench.BATCH}
-    found = bench.fused_job(base, options.network, precision, options.replicas)
-    return {**found, "mode": variant, "threads": 1, **({"steps": 2, "warm_up": 1} if options.tiny else {})}
+    size = {"batch": 32, "seconds": 0.1, "warm_up": 1} if options.small else {"batch": 128, "seconds": 3, "warm_up": 3}
+    who = {"who": "s6lib", "network": options.network, "precision": precision, "replicas": options.replicas}
+    return {**who, **size, "dataset": options.dataset, "variant": variant, "processes": 1, "threads": 1}
 
 
-def measure(one: dict) -> dict:
-    import torch
-
-    torch.set_num_threads(one["threads"])
-    change = VARIANTS[one["mode"]]
+def measure_variant(one: dict) -> dict:
+    """In a process of its own: takes the optimisation back, then measures."""
+    change = VARIANTS[one["variant"]]
     if change:
         change()
-    return {**bench.fused_loop(one), "memory_mb": bench.peak_memory()}
+    return measure.measure(one)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", default="regularisers", choices=bench.NETWORKS)
+    parser.add_argument("--network", default="regularisers", choices=recipe.NETWORKS)
     parser.add_argument("--replicas", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--dataset", default=None, help="mnist where its files are, else digits")
-    parser.add_argument("--out", type=Path, default=bench.OUT)
-    parser.add_argument("--tiny", action="store_true", help="two steps of each that needs no compiler")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--dataset", default=recipe.default_dataset(), help="mnist where its files are, else digits")
+    parser.add_argument("--out", type=Path, default=recipe.OUT)
+    parser.add_argument("--small", action="store_true", help="all but what needs a compiler, at tiny size")
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(json.loads(options.one))))
-        return
     from s6lib.provenance import provenance
 
-    dataset = options.dataset or bench.default_dataset()
-    if options.tiny:
+    if options.small:
         options.rounds, options.replicas, options.variants = 1, 2, options.variants[:-1]
-    chosen = [job(variant, options, dataset) for variant in options.variants]
-    rounds = [
-        [bench.run_job(one, __file__)["replica_images_per_second"] for one in chosen] for _ in range(options.rounds)
-    ]
-    speeds = {one["mode"]: [found[i] for found in rounds] for i, one in enumerate(chosen)}
-    middle = {mode: statistics.median(values) for mode, values in speeds.items()}
-    for mode, value in middle.items():
-        print(f"{mode:<44}{value:>9,.0f} replica-images/s{value / middle[options.variants[0]]:>7.2f}")
+    jobs = [job(variant, options) for variant in options.variants]
+    rounds = [[measure.run(one, __file__)["images_per_second"] for one in jobs] for _ in range(options.rounds)]
+    speeds = {one["variant"]: [found[i] for found in rounds] for i, one in enumerate(jobs)}
+    middle = {variant: statistics.median(values) for variant, values in speeds.items()}
+    for variant, value in middle.items():
+        print(f"{variant:<44}{value:>9,.0f} replica-images/s{value / middle[options.variants[0]]:>7.2f}")
     result = {"network": options.network, "replicas": options.replicas, "medians": middle, "all": speeds}
-    result |= {"dataset": dataset, "date": time.strftime("%Y-%m-%d")}
+    result |= {"dataset": options.dataset, "date": time.strftime("%Y-%m-%d")}
     result["provenance"] = provenance("batch", options.network)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"ablations_{options.network}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] and sys.argv[1].startswith("{"):  # a job for this process
+        print(json.dumps(measure_variant(json.loads(sys.argv[1]))))
+    else:
+        main()

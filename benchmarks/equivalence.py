@@ -1,10 +1,15 @@
 """Is a fast precision as accurate as float32? Trains both on MNIST and tests their equivalence.
 
     python benchmarks/equivalence.py --precision bfloat16 --seeds 24 --epochs 4
+    python benchmarks/equivalence.py --arm gbn --seeds 24                            ghost norm
+    python benchmarks/equivalence.py --study normalisers --arm ln_l1 --seeds 24      layer norm, SGD with L1
+    python benchmarks/equivalence.py --study normalisers --arm gn_l1 --seeds 24      group norm, SGD with L1
+    python benchmarks/equivalence.py --small                                         tiny, on the digits
 
-Batch norm in the `regularisers` network under a one-cycle schedule, so that a short budget ends with small learning
-rates, where seeds differ least. Two one-sided tests (Welch) on last-epoch test accuracy, margin 0.05 points.
-Writes results/bench/equivalence_<precision>.json; every finished chunk of seeds is kept there, and not repeated.
+An arm of a study under a one-cycle schedule, so that a short budget ends with small learning rates, where seeds differ
+least. Two one-sided tests (Welch) on last-epoch test accuracy, margin 0.05 points. Writes
+results/bench/equivalence_<precision>.json for batch norm in `regularisers`, and a file with the arm in its name for
+any other; every finished chunk of seeds is kept there, and not repeated.
 """
 
 import argparse
@@ -18,21 +23,20 @@ import torch
 from s6lib import data, training
 from s6lib.evidence import statistics
 from s6lib.provenance import provenance
-from s6lib.trial import make_trial
+from s6lib.trial import Trial, make_trial
 
 MARGIN = 0.05  # percentage points
 TOGETHER = 8  # seeds per fused network
 OUT = Path(__file__).parent.parent / "results" / "bench"
 
 
-def accuracies(precision: str, epochs: int, seeds: list[int]) -> list[float]:
-    trial = make_trial("regularisers", "bn", schedule="one_cycle", epochs=epochs)
-    record = training.train(trial, data.load("mnist"), seeds, precision=precision)
+def accuracies(trial: Trial, options: argparse.Namespace, precision: str, seeds: list[int]) -> list[float]:
+    record = training.train(trial, data.load(options.dataset), seeds, precision=precision, save=not options.small)
     return record.last().test_accuracy.tolist()
 
 
 def verdict(found: dict[str, list[float]], precision: str) -> dict:
-    a, b = (np.array(found[name]) for name in ("float32", precision))
+    a, b = (np.array(found.get(name, [])) for name in ("float32", precision))
     if min(len(a), len(b)) < 2:
         return {}
     return {
@@ -44,24 +48,53 @@ def verdict(found: dict[str, list[float]], precision: str) -> dict:
     }
 
 
-def main() -> None:
+def file_of(options: argparse.Namespace) -> Path:
+    first = (options.study, options.arm) == ("regularisers", "bn")
+    arm = "" if first else f"{options.study}_{options.arm}_"
+    return options.out / f"{'small-' if options.small else ''}equivalence_{arm}{options.precision}.json"
+
+
+def kept(path: Path, trial: Trial) -> dict:
+    """What is in the file of an earlier call. Raises SystemExit where that trained something else."""
+    state = json.loads(path.read_text()) if path.exists() else {}
+    if state and state["epochs"] != trial.epochs:
+        raise SystemExit(f"{path}: holds trainings of {state['epochs']} epochs; valid: --epochs {state['epochs']}")
+    about = {"study": trial.study, "arm": trial.name, "epochs": trial.epochs}
+    return about | {"accuracies": {}} | state
+
+
+def settings() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--study", default="regularisers")
+    parser.add_argument("--arm", default="bn")
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--seeds", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--dataset", default="mnist")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--small", action="store_true", help="all of it at tiny size, to see that it works")
     options = parser.parse_args()
-    path = OUT / f"equivalence_{options.precision}.json"
+    if options.small:
+        options.seeds, options.epochs, options.dataset = 2, 1, "digits"
+    return options
+
+
+def main() -> None:
+    options = settings()
+    trial = make_trial(options.study, options.arm, schedule="one_cycle", epochs=options.epochs)
+    path = file_of(options)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = json.loads(path.read_text()) if path.exists() else {"epochs": options.epochs, "accuracies": {}}
+    state = kept(path, trial)
     found = state["accuracies"]
     for start in range(0, options.seeds, TOGETHER):
+        chunk = list(range(start, min(start + TOGETHER, options.seeds)))
         for precision in ("float32", options.precision):
             values = found.setdefault(precision, [])
             if len(values) > start:
                 continue
-            values += accuracies(precision, options.epochs, list(range(start, start + TOGETHER)))
-            state["verdict"] = verdict(found, options.precision) if len(found) == 2 else {}
-            state["provenance"] = {**provenance("batch", "regularisers"), "threads": torch.get_num_threads()}
+            values += accuracies(trial, options, precision, chunk)
+            state["verdict"] = verdict(found, options.precision)
+            state["provenance"] = {**provenance(trial.normaliser, trial.network), "threads": torch.get_num_threads()}
             state["finished"] = time.strftime("%Y-%m-%d")
             path.write_text(json.dumps(state, indent=1) + "\n")
             print(precision, "seeds so far", len(values), state["verdict"], flush=True)

@@ -1,6 +1,7 @@
 """The lambda sweep as one fused training against the same trainings one after the other: wall time, side by side.
 
     python benchmarks/fused_sweep.py --seeds 1 --rounds 3
+    python benchmarks/fused_sweep.py --small                  one epoch, one round
 
 Batch norm of study `normalisers` at lambda 0, 1e-5, 1e-4 and 1e-3, on the bundled digits. Prints the median ratio of
 separate to fused; that both give the same numbers is held by a test.
@@ -27,8 +28,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="all of it at tiny size, to see that it works")
     options = parser.parse_args()
-    digits = data.load("digits")
+    if options.small:
+        options.seeds, options.epochs, options.rounds = 1, 1, 1
+    digits = data.limit(data.load("digits"), 256, 64) if options.small else data.load("digits")
     trials = [make_trial("normalisers", f"lambda_{value:g}", epochs=options.epochs, l1=value) for value in LAMBDAS]
     training.train(trials[0], digits, 1, save=False)  # warm up
     ratios = []

@@ -16,6 +16,7 @@ def parser() -> argparse.ArgumentParser:
         "run": "run what is not done yet, then the summary notebook",
         "status": "done, running, failed, missing, stale, and the time left",
         "summary": "execute the summary notebook on what is there",
+        "report": "make the run's page, report.html, and leaderboard.csv from its records",
         "prune": "list the parts that no trial asks for as it is set now; --yes deletes them",
         "clean": "delete what batches made in the run folder",
     }
@@ -62,6 +63,10 @@ def main(words: list[str] | None = None) -> int:
         request = make_request(arguments)
         if arguments.command == "plan":
             return show_plan(request, arguments.count)
+        if arguments.command == "report":
+            from s6lib.report.page import build
+
+            return build.main(request.folder)
         if arguments.command == "run":
             return runner.run(request, number("index", arguments.index, int))
         if arguments.command in ("prune", "clean"):

@@ -12,6 +12,8 @@ DATASETS: dict[str, str | None] = {
     "qmnist": "QMNIST",
 }
 
+DRIVE = Path("/content/drive/MyDrive")
+
 
 def home() -> Path:
     """The repository that this package lies in; the working directory where it is installed without one (Colab)."""
@@ -25,8 +27,10 @@ def data_dir() -> Path:
 
 
 def interactive_results() -> Path:
-    """Where notebooks opened by hand leave their records: `S6_LAB`, or results/lab of `home`."""
-    return Path(os.environ.get("S6_LAB") or home() / "results" / "lab")
+    """Where notebooks opened by hand leave their records: `S6_LAB`; s6lib in Google Drive where a Colab notebook has
+    mounted it, so that they outlive the runtime; or results/lab of `home`."""
+    usual = DRIVE / "s6lib" if DRIVE.is_dir() else home() / "results" / "lab"
+    return Path(os.environ.get("S6_LAB") or usual)
 
 
 def reference() -> Path:

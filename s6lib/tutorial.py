@@ -238,3 +238,25 @@ def show_draws(ax: Axes, drawn: dict[int | str, Tensor]) -> Axes:
     ax.set(xlabel="batch size (images)", ylabel="output at one pixel (no unit)")
     ax.set_xticks(range(len(drawn)), [str(name) for name in drawn])
     return ax
+
+
+# --- exercises -----------------------------------------------------------------------------------
+
+
+def check(answer: object, right: object) -> str:
+    """A word on an answer: a set, a number or a map; None stands for no answer yet."""
+    if answer is None:
+        return "not answered yet"
+    if isinstance(right, set):
+        same = answer == right
+    else:
+        given, wanted = (torch.as_tensor(value).detach().double() for value in (answer, right))
+        same = given.shape == wanted.shape and torch.allclose(given, wanted, atol=1e-6)
+    return "right" if same else "not right yet; the solution is below"
+
+
+def moved_by(norms: dict[str, nn.Module], x: Tensor) -> set[str]:
+    """The normalisers under which the second image's output changes when 10 is added to the first image."""
+    more = x.clone()
+    more[0] += 10
+    return {name for name, norm in norms.items() if not torch.allclose(norm(x)[1], norm(more)[1])}

@@ -50,6 +50,8 @@ MUTATIONS = [
     ("a number in docs", "docs/results.md", "99.50", "99.05", CHECK),
     ("a number in README", "README.md", "0.01 points", "0.10 points", CHECK),
     ("a check that finds nothing", "s6lib/report/__main__.py", "return int(bool(found))", "return 0", "test_docs.py"),
+    ("ratios to a void peer", "benchmarks/bench.py", 'and not other["void"]]', "]", "test_benchmarks.py"),
+    ("a peer that does not learn", "benchmarks/bench.py", '>= ours["accuracy"] - TOLERANCE', '>= 0', "test_benchmarks.py"),
     ("an import upwards", "s6lib/evidence/measures.py", "def _kept_seeds", "def upwards():\n    from s6lib import plots\n\n\ndef _kept_seeds", "test_structure.py"),
     ("fingerprint blind to norms", "s6lib/provenance.py", "parts += _normaliser_source(normaliser) + ", "parts += ", "test_provenance.py"),
 ]

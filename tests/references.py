@@ -8,8 +8,6 @@ The summary's reference is the report itself, results/reference/summary.ipynb, w
 hand, so that it shows the digits.
 """
 
-import base64
-import io
 import os
 import sys
 import tempfile
@@ -18,7 +16,6 @@ from pathlib import Path
 
 import nbformat
 import papermill
-from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tests" / "reference"
@@ -35,10 +32,10 @@ CHECK = "nbval-check-output"
 
 
 def notebooks() -> dict[str, Path]:
-    """Reference name -> notebook, for every notebook that studies.toml names, and the summary."""
+    """Reference name -> notebook, for every notebook that studies.toml names, the summary and explore."""
     table = tomllib.loads((ROOT / "studies.toml").read_text(encoding="utf-8"))
     paths = {run["notebook"] for study in table["studies"].values() for run in study.values() if "notebook" in run}
-    paths = sorted(paths | set(table["tutorials"].values()) | {"summary.ipynb"})
+    paths = sorted(paths | set(table["tutorials"].values()) | {"summary.ipynb", "explore.ipynb"})
     return {path.removesuffix(".ipynb").replace("/", "."): ROOT / "notebooks" / path for path in paths}
 
 
@@ -60,23 +57,11 @@ def make(name: str, notebook: Path) -> None:
         executed = papermill.execute_notebook(str(notebook), None, chosen, kernel_name="python3", progress_bar=False)
     for cell in executed.cells:
         cell.metadata = {"tags": cell.metadata.get("tags", [])}
-        if cell.cell_type == "code" and name == "summary":
-            cell.outputs = [shrunk(output) for output in cell.outputs]
-        elif cell.cell_type == "code" and CHECK not in cell.metadata["tags"]:
+        if name != "summary" and cell.cell_type == "code" and CHECK not in cell.metadata["tags"]:
             cell.outputs = []
     executed.metadata.pop("papermill", None)
     executed.metadata.pop("widgets", None)
     nbformat.write(executed, reference(name))
-
-
-def shrunk(output: dict) -> dict:
-    """A figure with a palette of 256 colours takes a third of the room, and no eye sees it."""
-    if png := output.get("data", {}).get("image/png"):
-        small = io.BytesIO()
-        picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-        picture.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-        output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
-    return output
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ SHARED = (
     "misclassified-text",
     "misclassified",
     "confusion",
+    "control-text",
+    "control",
     "record-text",
     "record",
 )

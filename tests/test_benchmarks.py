@@ -1,35 +1,144 @@
 """The benchmarks run as a user starts them, without arguments but for size; speeds are never tested."""
 
 import json
+import os
 import subprocess
 import sys
+from importlib import util
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 
+from s6lib import plots
+from s6lib.models import build
+from s6lib.models.describe import count_parameters
+from s6lib.report.values import Evidence
+from s6lib.studies import NETWORKS
+
+mpl.use("Agg")
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import bench  # noqa: E402
+import machine  # noqa: E402
+import recipe  # noqa: E402
+
+COLUMNS = {"who", "network", "precision", "processes", "threads", "replicas", "images_per_second", "ratio_to_plain"}
+COLUMNS |= {"ratio_to_dataloader", "memory_mb", "share_of_product_rate", "share_of_copy_rate", "void"}
+GOOD = {"first_loss": 2.3, "last_loss": 0.4, "accuracy": 93.0}
 
 
 def run(script: str, *words: str) -> None:
-    subprocess.run([sys.executable, f"benchmarks/{script}", *words], cwd=ROOT, check=True, capture_output=True)
+    # threads of several contestants share the cores here: they sleep while they wait
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, f"benchmarks/{script}", "--small", *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> dict:
+    """What `benchmarks/bench.py --small` writes."""
+    folder = tmp_path_factory.mktemp("bench")
+    run("bench.py", "--out", str(folder))
+    (file,) = folder.glob("small-*.json")
+    return json.loads(file.read_text())
 
 
 @pytest.mark.slow
-def test_bench_runs(tmp_path):
-    # on MNIST where its files are, else on the digits; ratios are those of the speeds beside them
-    run("bench.py", "--tiny", "--out", str(tmp_path))
-    (file,) = tmp_path.glob("tiny-*.json")
-    rows = json.loads(file.read_text())["rows"]
-    wanted = {"network", "mode", "device", "replicas", "replica_images_per_second", "ratio_to_dataloader_loop"}
-    assert all(wanted <= set(row) for row in rows)
-    loop, *fused = [row["replica_images_per_second"] for row in rows]
-    assert [row["ratio_to_dataloader_loop"] for row in rows] == pytest.approx([1, *(speed / loop for speed in fused)])
+def test_bench_has_everyone(small):
+    rows = small["rows"]
+    assert all(set(row) >= COLUMNS for row in rows)
+    expected = {"s6lib", "plain PyTorch", "torch.func", "DataLoader loop"} | (
+        {"JAX"} if util.find_spec("jax") else set()
+    )
+    assert {row["who"] for row in rows} == expected
+    forms = {(row["who"], row["precision"], row["processes"]) for row in rows}
+    cores = {1, bench.measure.cores()}
+    for who in ("s6lib", "plain PyTorch"):
+        assert {form for form in forms if form[0] == who} >= {(who, p, n) for p in bench.PRECISIONS for n in cores}
+
+
+@pytest.mark.slow
+def test_every_contestant_learns(small):
+    # on the digits as well: what does not is void, and says so in its rows
+    for found in small["checks"]:
+        assert "error" not in found, found
+        assert found["last_loss"] < found["first_loss"], found
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (GOOD, None),
+        (GOOD | {"accuracy": 93.0 - bench.TOLERANCE - 0.1}, "stays below ours"),
+        (GOOD | {"last_loss": 2.2}, "did not fall"),
+        (GOOD | {"last_loss": float("nan")}, "did not fall"),
+        (GOOD | {"accuracy": float("nan")}, "stays below ours"),
+        ({"error": "out of memory"}, "out of memory"),
+    ],
+)
+def test_a_peer_that_does_not_learn_is_void(found, reason):
+    why = bench.why_void(found, GOOD)
+    assert why is None if reason is None else reason in why
+
+
+def rows(*void: str) -> list[dict]:
+    speeds = {("s6lib", 1): 9.0, ("s6lib", 2): 12.0, ("plain PyTorch", 1): 4.0, ("plain PyTorch", 2): 6.0}
+    speeds[("DataLoader loop", 1)] = 3.0
+    made = [
+        {"who": who, "network": "n", "precision": "float32", "processes": count, "images_per_second": value}
+        for (who, count), value in speeds.items()
+    ]
+    return [row | {"void": "why" if row["who"] in void else None} for row in made]
+
+
+def test_ratios_are_to_the_best_peer():
+    found = rows()
+    bench.add_ratios(found)
+    assert [row["ratio_to_plain"] for row in found] == [1.5, 2.0, 4 / 6, 1.0, 0.5]
+    assert [row["ratio_to_dataloader"] for row in found] == [3.0, 4.0, 4 / 3, 2.0, 1.0]
+
+
+def test_a_void_peer_is_no_base():
+    found = rows("plain PyTorch")
+    bench.add_ratios(found)
+    assert {row["ratio_to_plain"] for row in found} == {None}
+    assert found[0]["ratio_to_dataloader"] == 3.0
+    assert found[2]["ratio_to_dataloader"] is None
+
+
+@pytest.mark.parametrize("network", recipe.NETWORKS)
+def test_peers_train_our_network(network):
+    import peers
+
+    parameters = sum(p.numel() for p in peers.network({"network": network}).parameters())
+    assert parameters == count_parameters(build(NETWORKS[network]))
+
+
+@pytest.mark.parametrize("network", recipe.NETWORKS)
+def test_work_per_image_is_what_the_layers_do(network):
+    import peers
+    import torch
+
+    found = {"multiply_adds": 0, "activation_bytes": 0}
+
+    def count(layer, _, y):
+        found["activation_bytes"] += 4 * y.numel()
+        found["multiply_adds"] += y.numel() * layer.weight[0].numel() if isinstance(layer, torch.nn.Conv2d) else 0
+
+    net = peers.network({"network": network})[:-1]  # without the flattening
+    for layer in net:
+        layer.register_forward_hook(count)
+    net.eval()(torch.zeros(1, 1, 28, 28))
+    assert machine.work_per_image(network) == found
 
 
 @pytest.mark.slow
 def test_ablations_run(tmp_path):
     # every variant that needs no compiler still finds the parts that it replaces, and all are measured
-    run("ablations.py", "--tiny", "--out", str(tmp_path))
+    run("ablations.py", "--dataset", "digits", "--out", str(tmp_path))
     found = json.loads((tmp_path / "ablations_regularisers.json").read_text())
     assert len(found["medians"]) == 11
     assert found["provenance"]["source"]
@@ -37,6 +146,50 @@ def test_ablations_run(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["equivalence.py", "fused_sweep.py"])
-def test_the_others_start(script):
-    run(script, "--help")
+def test_growing_runs(tmp_path):
+    run("growing.py", "--out", str(tmp_path))
+    found = json.loads((tmp_path / "small-growing.json").read_text())
+    assert [row["seeds"] for row in found["seeds"]] == [1, 2]
+    assert [row["trials"] for row in found["trials"]] == [1, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", [("regularisers", "gbn"), ("normalisers", "gn_l1")])
+def test_equivalence_of_an_arm_runs(arm, tmp_path):
+    run("equivalence.py", "--study", arm[0], "--arm", arm[1], "--out", str(tmp_path))
+    found = json.loads((tmp_path / f"small-equivalence_{arm[0]}_{arm[1]}_bfloat16.json").read_text())
+    assert (found["study"], found["arm"]) == arm
+    assert found["verdict"]["bfloat16"]["seeds"] == 2
+
+
+@pytest.mark.slow
+def test_fused_sweep_runs():
+    run("fused_sweep.py")
+
+
+# --- figures ---------------------------------------------------------------------------------------
+
+
+def test_a_void_row_is_not_drawn():
+    made = [row | {"replicas": 1, "lowest": 1, "highest": 2} for row in rows("plain PyTorch")]
+    figure = plots.training_speed(made)
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert "best DataLoader loop, float32" in labels
+    assert not any("plain" in label for label in labels)
+
+
+def test_what_grows_has_units():
+    seeds = [{"seeds": n, "seconds_per_epoch_and_seed": 1 / n, "memory_mb_per_seed": 900 / n} for n in (1, 2)]
+    trials = [{"trials": n, "status": 1.0 + n, "plan": 1.0, "read": 0.1 * n} for n in (1, 200)]
+    axes = plots.growing(seeds, trials).axes
+    assert [("(s" in ax.get_ylabel(), "(MB" in ax.get_ylabel()) for ax in axes] == [(1, 0), (0, 1), (1, 0)]
+    assert axes[0].lines[0].get_ydata().tolist() == [1.0, 0.5]
+
+
+def test_texts_leave_void_rows_out(tmp_path):
+    (tmp_path / "bench").mkdir()
+    for void, text in (((), "2.0"), (("plain PyTorch",), "—")):
+        made = rows(*void)
+        bench.add_ratios(made)
+        (tmp_path / "bench" / "cpu.json").write_text(json.dumps({"rows": made}))
+        assert Evidence(tmp_path).value("ratio n float32") == text

@@ -1,5 +1,6 @@
 """Notebooks: stripped, alike where they should be, complete, and guarded by references that bite."""
 
+import importlib.util
 import json
 import os
 import re
@@ -109,10 +110,36 @@ def _checked(cell: dict) -> bool:
     return references.CHECK in cell["metadata"].get("tags", [])
 
 
-def test_colab_cell_acts_in_colab_only():
-    cell = text(shared_cells.cells(TRIALS[0])["colab"])
-    assert 'if "google.colab" in sys.modules:' in cell
-    assert "%pip" in cell.split("if ", 1)[1]
+@pytest.mark.parametrize(
+    ("colab", "importable", "address", "then"),
+    [
+        (False, False, "your-name", "goes on"),
+        (True, True, "your-name", "goes on"),
+        (True, True, "somebody", "goes on"),
+        (True, False, "somebody", "installs"),
+        (True, False, "your-name", "says that there is no address"),
+    ],
+)
+def test_colab_cell(colab, importable, address, then, monkeypatch):
+    # it installs in Colab only, where the library is not there yet, and says plainly when it cannot
+    cell, installed = text(shared_cells.cells(TRIALS[0])["colab"]), []
+    code = cell.replace("your-name", address, 1).replace('%pip install -q "git+{REPOSITORY}"', "install()")
+    assert "install()" in code
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: importable or None)
+    if colab:
+        monkeypatch.setitem(sys.modules, "google.colab", sys)
+    run = lambda: exec(code, {"install": lambda: installed.append(1)})  # noqa: E731
+    if then == "says that there is no address":
+        with pytest.raises(AssertionError, match="no address yet"):
+            run()
+    else:
+        run()
+        assert then == ("installs" if installed else "goes on")
+
+
+def test_one_colab_cell():
+    # the same in every notebook
+    assert len({text(shared_cells.cells(path)["colab"]) for path in SOURCES}) == 1
 
 
 @pytest.mark.slow

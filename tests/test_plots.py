@@ -1,6 +1,7 @@
 """Figures: labels with units, the data set's name, and a trial's colour are what a reader relies on."""
 
 import dataclasses
+import io
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -9,11 +10,12 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from PIL import Image
 from synthetic import make_record
 
 from s6lib import data, plots
 from s6lib.plots.images import images_of
-from s6lib.plots.style import accuracy_scale, trial_style
+from s6lib.plots.style import accuracy_scale, palette_png, trial_style
 from s6lib.studies import STUDIES
 from s6lib.studies.base import RED, published_table
 
@@ -316,3 +318,34 @@ def test_every_replica_lost(tmp_path):
         draw(lost)
     for draw in (plots.overlay, plots.small_multiples, plots.dots, plots.jumps, plots.generalisation_gap):
         draw([lost])
+
+
+# --- claims and tables -----------------------------------------------------------------------------
+
+
+def test_forest_shows_every_part_with_its_interval():
+    # 0.4 points apart: to the right of the shade, which is no difference
+    arms = {"gn_l1": 99.6, "ln_l1": 99.2, "bn_l1": 99.2}
+    records = [
+        make_record({"test_accuracy": np.full((5, 2), value) + np.arange(5)[:, None] / 100}, name)
+        for name, value in arms.items()
+    ]
+    figure = plots.forest(records, "normalisers")
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels[0] == "a:  gn_l1 − ln_l1"
+    low, high = figure.axes[0].lines[0].get_xdata()
+    assert 0.05 < low < 0.4 < high
+    assert plots.forest([], "normalisers").axes[0].texts[0].get_text() == "no records"
+
+
+def test_a_page_s_table_escapes_and_hides_row_numbers():
+    shown = plots.page(pd.DataFrame({"trial": ["<script>"]})).data
+    assert "<script>" not in shown
+    assert "<th>0</th>" not in shown
+
+
+def test_notebooks_hold_figures_in_a_palette():
+    figure, ax = plt.subplots()
+    ax.plot([1, 2])
+    picture = Image.open(io.BytesIO(palette_png(figure)))
+    assert picture.mode == "P"

@@ -1,12 +1,17 @@
 """The teaching notebook's helpers: partitions equal the documented axes; grey levels do what their names say."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from matplotlib.figure import Figure
 
 from s6lib import tutorial
-from s6lib.models.norms import NORMALISERS, NormContext, make_norm
+from s6lib.models.norms import EPS, NORMALISERS, NormContext, make_norm
 
+ROOT = Path(__file__).parent.parent
 SHAPE = (4, 6, 2, 3)
 CONTEXT = NormContext(6, 2, 3, groups=3, ghost_splits=2)
 # An index per image, channel and pixel: elements with equal indices on all three share a statistic.
@@ -213,3 +218,29 @@ def test_show_noise_draws_percent_and_the_root_law():
     sizes, one = torch.tensor([4, 16]), torch.ones(1)
     ax = tutorial.show_noise(Figure().subplots(), sizes, torch.tensor([[0.5], [0.25]]), one, ["blur"])
     assert ax.lines[0].get_ydata().tolist() == ax.lines[1].get_ydata().tolist() == [50, 25]
+
+
+# --- exercises -------------------------------------------------------------------------------------
+
+
+def exercises():
+    """Number -> the code of the exercise's cell and of its folded solution."""
+    notebook = json.loads((ROOT / "notebooks" / "00_normalisation_by_hand.ipynb").read_text(encoding="utf-8"))
+    cells = {cell["id"]: "".join(cell["source"]) for cell in notebook["cells"]}
+    block = re.compile(r"<details>.*```python\n(.*?)```.*</details>", re.DOTALL)
+    return {k: (cells[f"exercise-{k}"], block.search(cells[f"solution-{k}"])[1]) for k in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_solutions_pass_their_checks(number):
+    # unanswered, the cell says so and stops nothing; a wrong answer is told from the solution
+    cell, solution = exercises()[number]
+    unanswered, check = cell.split("\n", 1)
+    space = {"tutorial": tutorial, "torch": torch, "EPS": EPS, "x": torch.arange(24.0).double().view(2, 3, 2, 2) ** 1.5}
+    space["ours"] = lambda name, **options: make_norm(name, NormContext(3, 2, 2, **options)).double()
+    name = unanswered.split(" = ")[0]
+    wrong = {1: {"layer"}, 2: lambda x: x, 3: 10}[number]
+    for answer, word in ((unanswered, "not answered"), (solution, "right"), (None, "not right")):
+        exec(answer or "", space)
+        space.update({name: wrong} if answer is None else {})
+        assert eval(check, space).startswith(word)

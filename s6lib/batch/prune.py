@@ -9,6 +9,7 @@ from s6lib.batch.progress import Display
 from s6lib.batch.runner import Request, check
 from s6lib.records.parts import is_part_name
 from s6lib.records.reading import ASKED
+from s6lib.report.page import PAGE, TABLE
 
 
 def prune(request: Request, really: bool) -> int:
@@ -56,7 +57,7 @@ def clean(request: Request) -> int:
         for path in folder.glob("*/*/notebook.ipynb"):
             remove_link(path, folder)
         notebooks = [path.name for path in (request.root / "notebooks").glob("*.ipynb")]
-        for name in (*notebooks, ASKED, "batch.log"):
+        for name in (*notebooks, ASKED, "batch.log", PAGE, TABLE):
             (folder / name).unlink(missing_ok=True)
         for path in folder.glob("*/*"):
             remove_empty(path, folder)

@@ -3,7 +3,7 @@
     results/<run>/<study>/<trial>/seeds-*     parts: what was trained (s6lib.records)
     results/<run>/<study>/<trial>/run.*       an executed notebook, and run.json: its settings and the parts it used
     results/<run>/<study>/<trial>/notebook.ipynb    a link to the one that ran last
-    results/<run>/summary.ipynb               executed after every batch that ran something
+    results/<run>/summary.ipynb, report.html  made after every batch that ran something
     results/<run>/asked.json, batch.log       what the last batch asked for, and what batches have said
     results/<run>/.failed/...                 the last failed attempt of a trial, until it succeeds
     results/<run>/.work/...                   attempts and checkpoints of unfinished trials
@@ -16,6 +16,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -34,8 +36,10 @@ from s6lib.batch.progress import Display, count, count_of, describe, duration, h
 from s6lib.processes import cores
 from s6lib.records import plain_text
 from s6lib.records.reading import ASKED
+from s6lib.report.page import PAGE
 
 OUTCOMES = ("done", "infrastructure", "disk", "timeout", "code", "other", "stopped", "software", "lost")
+PAGE_LIMIT = 600.0  # seconds that making the page may take
 MIRROR = ("ossci-datasets.s3.amazonaws.com", 443)
 
 
@@ -368,6 +372,21 @@ class Batch:
         plan = json.dumps(undone)  # those that are done are not missing, whatever their records are called
         parameters = {"results_dir": str(self.request.folder), "plan": plan}
         self._run_auxiliary_notebook("summary", "summary.ipynb", parameters)
+        self.make_page()
+
+    def make_page(self) -> None:
+        """Makes report.html in a process of its own, which has torch; a page that cannot be made fails no batch."""
+        if os.environ.get("S6_PAGE") == "no" or ((self.request.folder / PAGE).exists() and not self.ran):
+            return
+        command = [sys.executable, "-m", "s6lib", "report", "--results", str(self.request.folder.parent)]
+        command += ["--run", self.request.folder.name]
+        try:
+            made = subprocess.run(command, capture_output=True, text=True, timeout=PAGE_LIMIT, check=False)
+            said = (made.stderr if made.returncode else made.stdout).strip().splitlines()
+            last = plain_text(said[-1] if said else f"exit code {made.returncode}")
+            self.display.line(f"report: not made: {last}" if made.returncode else last)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self.display.line(f"report: not made: {plain_text(str(error))}")
 
     def _run_auxiliary_notebook(self, name: str, file: str, parameters: dict) -> None:
         """Executes a notebook that leaves no record into the run folder, unless nothing has run since it was made."""

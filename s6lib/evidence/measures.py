@@ -89,6 +89,27 @@ def late_steps(record: Record) -> np.ndarray:
     return _mean(np.abs(np.diff(by_epoch(record, "test_accuracy")[:, -10:])))
 
 
+def late_loss_steps(record: Record) -> np.ndarray:
+    """The same of the test loss, nats per image."""
+    return _mean(np.abs(np.diff(by_epoch(record, "test_loss")[:, -10:])))
+
+
+def late(record: Record, column: str = "test_accuracy", bound: float = 0.0) -> np.ndarray:
+    """The mean over the last five epochs, over `bound`: what a constant learning rate leaves of the jitter."""
+    return _mean(by_epoch(record, column)[:, -5:]) - bound
+
+
+def mean_from(record: Record, first: int, last: int | None = None, bound: float = 0.0) -> np.ndarray:
+    """Mean test accuracy of epochs `first` to `last` (from 1; None: the last), over `bound`."""
+    return _mean(by_epoch(record, "test_accuracy")[:, first - 1 : last]) - bound
+
+
+def epochs_to(record: Record, accuracy: float) -> np.ndarray:
+    """The first epoch whose test accuracy reaches `accuracy`; one more than there are where none does."""
+    reached = by_epoch(record, "test_accuracy") >= accuracy
+    return np.where(reached.any(1), reached.argmax(1), reached.shape[1]) + 1.0
+
+
 def early_steps(record: Record) -> np.ndarray:
     """The same between epochs 2 and 8."""
     return _mean(np.abs(np.diff(by_epoch(record, "test_accuracy")[:, 1:8])))
@@ -120,16 +141,25 @@ def _mean(steps: np.ndarray) -> np.ndarray:
     return steps.mean(1) if steps.shape[1] else np.full(len(steps), np.nan)
 
 
-POINTS, NATS = "points", "nats per image"
+POINTS, NATS, EPOCHS = "points", "nats per image", "epochs"
 # name -> the number per replica, and its unit
 MEASURES: dict[str, tuple[Callable[[Record], np.ndarray], str]] = {
     "test_accuracy": (test_accuracy, POINTS),
     "running_train_accuracy": (running_train_accuracy, POINTS),
     "test_loss": (test_loss, NATS),
     "best_test_accuracy": (best_test_accuracy, POINTS),
+    "late_test_accuracy": (late, POINTS),
+    "late_train_accuracy": (partial(late, column="train_accuracy"), POINTS),
+    "late_over_98_3": (partial(late, bound=98.3), POINTS),
+    "late_over_99_4": (partial(late, bound=99.4), POINTS),
+    "hover_from_12": (partial(mean_from, first=12, bound=99.4), POINTS),
+    "first_epochs": (partial(mean_from, first=1, last=3), POINTS),
+    "epochs_to_99_4": (partial(epochs_to, accuracy=99.4), EPOCHS),
     "late_steps": (late_steps, POINTS),
+    "late_loss_steps": (late_loss_steps, NATS),
     "early_steps": (early_steps, POINTS),
     "loss_rises": (loss_rises, NATS),
+    "lowest_from_6": (partial(lowest_from, epoch=6), POINTS),
     "lowest_from_9": (partial(lowest_from, epoch=9), POINTS),
     "lowest_of_last_3": (partial(lowest_from, epoch=-3), POINTS),
     "generalisation_gap": (generalisation_gap, POINTS),

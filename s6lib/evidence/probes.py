@@ -10,6 +10,7 @@ from s6lib.data import Dataset
 from s6lib.models.builder import Net
 from s6lib.models.replicas import fuse_replicas
 from s6lib.records import Record
+from s6lib.training.finished import NotAtHand
 
 
 def network(record: Record, replica: int = 0) -> Net:
@@ -26,8 +27,10 @@ def batch_noise(record: Record, dataset: Dataset, sizes: Sequence[int] = (8, 16,
 
     For the maps that the first normaliser sees, over (n, h, w) of disjoint batches of 4,096 training images drawn at
     random: the standard deviation of batch means, in units of the channel's own, one row per size and channel.
-    Ghost norm with S splits normalises with batch size / S images.
+    Ghost norm with S splits normalises with batch size / S images. No rows where the images are not at hand.
     """
+    if isinstance(dataset, NotAtHand):
+        return pd.DataFrame(columns=["images", "channel", "noise"])
     chosen = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:4096]
     images = dataset.train_images.cpu()[chosen]
     maps = network(record).layers[:2](dataset.normalise(images)[:, None])  # conv, ReLU

@@ -22,7 +22,10 @@ def collect(results_dir: str) -> tuple[list[Record], list[str]]:
 
 
 def folder(results_dir: str) -> Path:
-    return Path(results_dir).expanduser() if results_dir else paths.reference()
+    path = Path(results_dir).expanduser()
+    if not results_dir:
+        return paths.reference()
+    return path if path.exists() else paths.home() / path  # a kernel's working directory is its notebook's
 
 
 def headline(found: Sequence[Record], left_out: Sequence[str], results_dir: str) -> str:
@@ -92,6 +95,15 @@ def shown(found: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def write_leaderboard(found: Sequence[Record], results_dir: str) -> str:
+    """`table` as leaderboard.csv in the run's folder, and where that is; the committed run is left as it is."""
+    if not results_dir:
+        return "no leaderboard.csv for the committed run"
+    path = folder(results_dir) / "leaderboard.csv"
+    table(found).to_csv(path, index=False)
+    return f"{paths.relative_to_home(path)}: this table, unrounded"
+
+
 def replication(found: Sequence[Record]) -> pd.DataFrame:
     """Whether a published last epoch, one seed, lies where one more seed of ours would fall in 95 of 100 cases."""
     rows = []
@@ -116,25 +128,48 @@ def differences(found: Sequence[Record]) -> pd.DataFrame:
 
 
 def verdicts(found: Sequence[Record]) -> pd.DataFrame:
-    """`judged.verdicts` for reading."""
-    rows = judged.verdicts(found)
-    names = {"p": "p (Holm)", "evidence": "weakest part [95 %], positive: as claimed", "parts": "parts as claimed"}
-    return rows.assign(p=rows.p.map(lambda p: "" if np.isnan(p) else f"{p:.3g}")).rename(columns=names)
+    """`judged.verdicts` for reading: a row per claim whose trials were run, then those that were not."""
+    rows = sorted(judged.verdicts(found), key=lambda row: row["verdict"] == "missing")
+    return pd.DataFrame([_claim_row(row) for row in rows])
+
+
+def _claim_row(row: dict) -> dict:
+    part = judged.weakest(row)
+    made = f"{len(row['looks'])} of {len(row['planned_looks'])}"
+    return {
+        "study": row["family"],
+        "claim": row["claim"],
+        "sentence": row["sentence"],
+        "verdict": row["verdict"],
+        "p (Holm)": "" if row["p"] is None else number(row["p"], ".2g"),
+        "weakest part [95 %], positive: as claimed": judged.shown(part) if part else "",
+        "seeds": row["seeds"],
+        "looks": made if row["seeds"] else "",
+        "note": row["note"],
+    }
 
 
 def evidence(found: Sequence[Record]) -> pd.DataFrame:
-    """`judged.evidence` for reading."""
-    rows = judged.evidence(found)
-    columns = {
-        "study": rows.study,
-        "claim": rows.claim,
-        "part": rows.part,
-        "estimate": [number(value, "+.3g") for value in rows.estimate],
-        "95 % interval": [span(*ends, "+.3g", percent=False) for ends in zip(rows.low, rows.high, strict=True)],
-        "unit": rows.unit,
-        "p, one-sided, uncorrected": [number(p, ".2g") for p in rows.p_for],
-    }
-    return pd.DataFrame(columns)
+    """A row per part of every claim whose trials were run; p-values are sequential, one-sided, uncorrected."""
+    rows = []
+    for row in judged.verdicts(found):
+        for part in row["parts"]:
+            p = {kind: number(part[name], ".2g") for kind, name in P_VALUES.items()}
+            span_ = span(part["low"], part["high"], "+.3g", percent=False)
+            about = {"study": row["study"], "claim": row["claim"], "part": part["text"], "verdict": part["verdict"]}
+            rows.append({**about, "estimate": number(part["estimate"], "+.3g"), "95 % interval": span_} | p)
+            rows[-1]["unit"] = part["unit"]
+    return pd.DataFrame(rows)
+
+
+P_VALUES = {"p, as claimed": "p_for", "p, against": "p_against", "p, within the margin": "p_equal"}
+
+
+def with_claims(found: Sequence[Record]) -> list[str]:
+    """The studies of which some claim has all its arms here."""
+    have = {(record.trial.study, record.name) for record in found}
+    asked = judged.claims()
+    return list(dict.fromkeys(s.name for s, claim in asked if {(s.name, arm) for arm in claim.arms} <= have))
 
 
 def missing(found: Sequence[Record], plan: str, results_dir: str = "") -> list[str]:

@@ -1,40 +1,51 @@
-"""What records say about the studies' claims.
+"""What records say about the studies' claims, at the looks that each study's plan fixed beforehand.
 
-A claim is a conjunction of parts, each a contrast of means over seeds with a one-sided p for and against it. The
-claim's p for is the largest of its parts' (all must hold), its p against the smallest times their number (one failing
-part is enough). Twice the smaller is the claim's p, corrected by Holm over the claims tested together. A claim that
-something is better is also contradicted when some part's difference is shown to be within the part's margin.
+A claim is a conjunction of parts, each a contrast of means over seeds. A part's one-sided tests are made at every look
+that is complete, with the seeds of that look alone, and give sequential p-values: for it, against it, and of a
+difference within its margin (two one-sided tests).
+
+- supported: every part is shown. `p_for` is the largest of its parts'.
+- contradicted: some part is shown to go the other way. `p_against` is the smallest of its parts', times their number.
+- no difference: every part is shown to lie within its margin. `p_equal` is the largest of its parts'.
+- supported, below the margin: the first and the third. A difference within the margin alone contradicts nothing.
+- undecided: none of these yet. missing: an arm was not run.
+
+A claim's p is the smallest of 2 p_for, 2 p_against and p_equal: two directions share the error, and where a true
+difference is as large as the margin, only the third can err. Holm corrects it over all claims of the family, those not
+decided or not run included: a document's claims are one family, our own questions on the same arms another.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from s6lib.evidence import statistics
+from s6lib.evidence import sequential, statistics
 from s6lib.evidence.measures import MEASURES, left_out
 from s6lib.evidence.statistics import Difference
 from s6lib.records import Record
 from s6lib.studies import STUDIES
-from s6lib.studies.base import Claim, Part, Study
+from s6lib.studies.base import Claim, Part, Plan, Study
 from s6lib.trial import make_trial
 
-ENOUGH_SEEDS = 5
+ENOUGH_SEEDS = 5  # below that no interval is shown
 LEVEL = 0.05
 Records = dict[str, Record]
+Asked = Iterable[tuple[Study, Claim]]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What records say of one part. `found` is oriented so that positive values go the claimed way."""
+    """What records say of one part; positive values of `found` go the claimed way. p-values are nan before a look."""
 
     part: Part
     found: Difference
     unit: str
     p_for: float
     p_against: float
-    p_equal: float = float("nan")
+    p_equal: float
 
     def __str__(self) -> str:
         if np.isnan(self.found.low):
@@ -42,22 +53,68 @@ class Result:
         return f"{self.part.text}: {self.found.mean:+.3g} [{self.found.low:+.3g}, {self.found.high:+.3g}] {self.unit}"
 
 
-def weigh_part(part: Part, records: Records) -> Result:
-    """The part's contrast, its interval, and p for, against and, where it has a margin, of equality."""
-    measure, unit = MEASURES[part.measure]
-    values = [measure(records[arm]) for arm in part.weights]
+# --- parts -----------------------------------------------------------------------------------------
+
+
+def weigh_part(part: Part, records: Records, study: Study, looks: Sequence[int]) -> Result:
+    """A part at the looks made: the last one's contrast and interval, and the sequential p-values.
+
+    Before the first look the contrast is that of all seeds at hand, for reading only.
+    """
+    by_look = [_contrast(part, records, study, seeds) for seeds in looks]
+    tests = [_one_sided(part, found) for found in by_look]
+    times = [seeds / study.plan.looks[-1] for seeds in study.plan.looks]
+    p = {kind: _sequential([test[kind] for test in tests], times) for kind in (tests[0] if tests else {})}
+    found = by_look[-1] if by_look else _contrast(part, records, study)
+    p_for, p_equal = max(p.get("for", [np.nan])), max(p.get("equal", [np.nan]))
+    p_against = min(1.0, len(p.get("against", [])) * min(p.get("against", [np.nan])))
+    return Result(part, found, part.unit or MEASURES[part.measure][1], p_for, p_against, p_equal)
+
+
+def looks_made(records: Sequence[Record], plan: Plan) -> list[int]:
+    """The looks, as numbers of seeds, for which every record has all seeds from 0 on."""
+    return [look for look in plan.looks if all(set(range(look)) <= set(record.seeds) for record in records)]
+
+
+def _contrast(part: Part, records: Records, study: Study, seeds: int | None = None) -> Difference:
+    """The part's contrast over seeds 0 to `seeds` - 1 (None: all), positive as claimed, from its bound."""
     sign = -1.0 if part.relation == "below" else 1.0
-    found = statistics.contrast(values, [sign * weight for weight in part.weights.values()])
-    unit = part.unit or unit
+    weights = [sign * weight for weight in part.weights.values()]
+    values = [measured(records[arm], part.measure, seeds) for arm in part.weights]
+    if _is_paired(part, study):
+        both = pd.concat([w * x for w, x in zip(weights, values, strict=True)], axis=1).dropna()
+        values, weights = [both.sum(axis=1)], [1.0]
+    found = statistics.contrast(values, weights)
+    return found if part.relation == "within" else found.minus(sign * part.bound)
+
+
+def measured(record: Record, measure: str, seeds: int | None = None) -> pd.Series:
+    """A measure by seed, of the replicas that did not diverge among seeds 0 to `seeds` - 1 (None: all)."""
+    kept = sorted(record.seeds[r] for r in record.non_diverged)
+    values = pd.Series(MEASURES[measure][0](record), index=kept)
+    return values if seeds is None else values[values.index < seeds]
+
+
+def _is_paired(part: Part, study: Study) -> bool:
+    families = {study.arms[arm].family for arm in part.weights if arm in study.arms}
+    return len(part.weights) > 1 and len(families) == 1 and families <= set(study.plan.paired)
+
+
+def _one_sided(part: Part, found: Difference) -> dict[str, list[float]]:
+    """The one-sided p-values for the part and of equality, of which all must be small, and those against it."""
     if part.relation == "within":
-        against = min(1.0, 2 * min(found.above(part.bound), found.below(-part.bound)))
-        return Result(part, found, unit, found.within(part.bound), against)
-    found = found.minus(sign * part.bound)
-    p_equal = float("nan") if part.margin is None else found.within(part.margin)
-    return Result(part, found, unit, found.above(), found.below(), p_equal)
+        inside = [found.above(-part.bound), found.below(part.bound)]
+        return {"for": inside, "against": [found.above(part.bound), found.below(-part.bound)], "equal": inside}
+    equal = [np.nan] if part.margin is None else [found.above(-part.margin), found.below(part.margin)]
+    return {"for": [found.above()], "against": [found.below()], "equal": equal}
 
 
-# --- verdicts --------------------------------------------------------------------------------------
+def _sequential(tests: list[list[float]], times: Sequence[float]) -> list[float]:
+    """The sequential p-value of every one-sided test, from its p-values at the looks made."""
+    return [float(sequential.p_value(sequential.z_score(np.array(p)), times)) for p in zip(*tests, strict=True)]
+
+
+# --- claims ----------------------------------------------------------------------------------------
 
 
 def select(records: Iterable[Record], study: str) -> Records:
@@ -71,46 +128,80 @@ def claims(studies: Iterable[Study] | None = None) -> list[tuple[Study, Claim]]:
     return [(study, claim) for study in studies or STUDIES.values() for claim in study.claims]
 
 
-def verdicts(records: Iterable[Record], asked: Iterable[tuple[Study, Claim]] | None = None) -> pd.DataFrame:
-    """A row per claim: study, claim, sentence, verdict, p (Holm), evidence, parts, seeds, note.
-
-    Verdicts are "supported", "contradicted", "undecided" and "missing: ...". `evidence` is the claim's weakest part
-    with its 95 % interval, `parts` how many point the claimed way, `note` what stands in the way of a verdict.
-    """
-    records, rows = list(records), []
-    for study, claim in claims() if asked is None else asked:
-        chosen = select(records, study.name)
-        lacking = [name for name in claim.arms if name not in chosen]
-        rows.append(_missing(study, claim, lacking) if lacking else _weigh(study, claim, chosen))
-    table = pd.DataFrame(rows)
-    p, p_equal = statistics.holm(table.p), statistics.holm(table.p_equal)
-    free = table.verdict.isna()
-    found = [_verdict(*row) for row in zip(p, table.p_for, table.p_against, p_equal, strict=True)]
-    table["verdict"], table["p"] = np.where(free, found, table.verdict), p
-    return table.drop(columns=["p_for", "p_against", "p_equal"])
+def verdicts(records: Iterable[Record], asked: Asked | None = None) -> list[dict]:
+    """A row per claim, JSON-plain: study, claim, sentence, place, reading, family, verdict, p (Holm), looks,
+    planned_looks, seeds (fewest of its arms), parts (a row each, positive as claimed), note."""
+    records = list(records)
+    rows = [_weigh(study, claim, select(records, study.name)) for study, claim in asked or claims()]
+    for family in dict.fromkeys(row["family"] for row in rows):
+        members = [row for row in rows if row["family"] == family]
+        corrected = statistics.holm([np.nan_to_num(row["p"], nan=1.0) for row in members])
+        for row, p in zip(members, corrected, strict=True):
+            _decide(row, float(p))
+    return rows
 
 
-def evidence(records: Iterable[Record], asked: Iterable[tuple[Study, Claim]] | None = None) -> pd.DataFrame:
-    """A row per part of every claim whose arms are there: estimate, interval, unit, uncorrected one-sided p."""
-    records, rows = list(records), []
-    for study, claim in claims() if asked is None else asked:
-        chosen = select(records, study.name)
-        complete = all(name in chosen for name in claim.arms)
-        for result in [weigh_part(part, chosen) for part in claim.parts] if complete else []:
-            found = {"estimate": result.found.mean, "low": result.found.low, "high": result.found.high}
-            about = {"study": study.name, "claim": claim.id, "part": result.part.text}
-            rows.append({**about, **found, "unit": result.unit, "p_for": result.p_for})
-    return pd.DataFrame(rows, columns=["study", "claim", "part", "estimate", "low", "high", "unit", "p_for"])
+def _weigh(study: Study, claim: Claim, records: Records) -> dict:
+    row: dict[str, Any] = {"study": study.name, "claim": claim.id, "sentence": claim.sentence, "place": claim.place}
+    row |= {"reading": claim.reading, "family": f"{study.name}, our own" if claim.own else study.name}
+    row |= {"planned_looks": list(study.plan.looks), "looks": [], "seeds": 0, "p": np.nan, "parts": [], "note": ""}
+    if lacking := [name for name in claim.arms if name not in records]:
+        return row | {"verdict": "missing", "note": f"not run: {', '.join(lacking)}"}
+    used = {name: records[name] for name in claim.arms}
+    looks = looks_made(list(used.values()), study.plan)
+    parts = [weigh_part(part, used, study, looks) for part in claim.parts]
+    reasons, lost = reservations(study, claim, used), sum(map(left_out, used.values()))
+    row |= {"seeds": min(len(record.non_diverged) for record in used.values()), "parts": list(map(_part_row, parts))}
+    row["note"] = "; ".join(reasons + [f"{lost} diverged, left out"] * bool(lost))
+    if reasons:
+        return row | {"verdict": "undecided"}
+    return row | {"looks": looks, **_p_values(parts)}
+
+
+def _p_values(parts: list[Result]) -> dict[str, float]:
+    """The claim's p-values, each such that its verdict holds where it is at most the level; `p` is the smallest."""
+    p_for, p_against = max(part.p_for for part in parts), len(parts) * min(part.p_against for part in parts)
+    p_equal = float(np.max([part.p_equal for part in parts]))  # nan where a part has no margin
+    found = {"supported": 2 * p_for, "contradicted": 2 * p_against, "no difference": p_equal}
+    if all(part.part.relation == "within" for part in parts):
+        del found["no difference"]  # that is what it claims
+    return found | {"p": min(1.0, float(np.nanmin(list(found.values()))))}
+
+
+def _decide(row: dict, corrected: float) -> None:
+    """Writes the verdict that the corrected p allows into a row, and into its parts."""
+    times = corrected / row["p"] if row["p"] > 0 else 1.0  # what Holm multiplies by
+    kinds = [row.pop(kind, np.nan) * times <= LEVEL for kind in ("supported", "contradicted", "no difference")]
+    row.setdefault("verdict", _word(*kinds))
+    for part in row["parts"]:
+        p = 2 * part["p_for"], 2 * len(row["parts"]) * part["p_against"], part["p_equal"]
+        part["verdict"] = _word(*(value * times <= LEVEL for value in p)) if row["looks"] else "undecided"
+    row["p"] = None if np.isnan(row["p"]) else corrected
+
+
+def _word(supported: bool, contradicted: bool, equal: bool) -> str:
+    if supported:
+        return "supported, below the margin" if equal else "supported"
+    return "contradicted" if contradicted else "no difference" if equal else "undecided"
+
+
+def _part_row(result: Result) -> dict:
+    part, found = result.part, result.found
+    about: dict[str, Any] = {"text": part.text, "measure": part.measure, "unit": result.unit, "relation": part.relation}
+    about |= {"bound": part.bound, "margin": part.margin, "weights": part.weights}
+    numbers = {"estimate": found.mean, "low": found.low, "high": found.high}
+    return {**about, **numbers, "p_for": result.p_for, "p_against": result.p_against, "p_equal": result.p_equal}
 
 
 def reservations(study: Study, claim: Claim, records: Records) -> list[str]:
     """Why these records cannot decide the claim, whatever they show."""
-    used = [records[name] for name in claim.arms]
-    reasons, fewest = [], min(len(record.non_diverged) for record in used)
-    if fewest < ENOUGH_SEEDS:
-        reasons.append(f"{fewest} seed{'s' * (fewest != 1)}, at least {ENOUGH_SEEDS} needed")
-    if other := sorted({r.dataset["name"] for r in used if r.dataset["name"] != "mnist"}):
-        reasons.append(f"on {' and '.join(other)}, not MNIST")
+    used, plan = [records[name] for name in claim.arms], study.plan
+    reasons = []
+    if not looks_made(used, plan):
+        have = min(len(record.seeds) for record in used)
+        reasons.append(f"{have} seed{'s' * (have != 1)}; the first look is at {plan.looks[0]}, seeds 0 on")
+    if other := sorted({r.dataset["name"] for r in used if r.dataset["name"] != plan.dataset}):
+        reasons.append(f"on {' and '.join(other)}, not {plan.dataset}")
     return reasons + [line for record in used if (line := other_settings(study, record))]
 
 
@@ -121,41 +212,13 @@ def other_settings(study: Study, record: Record) -> str:
     return f"{record.name}: {', '.join(changed)}" if changed else ""
 
 
-def _weigh(study: Study, claim: Claim, records: Records) -> dict:
-    parts, reasons = [weigh_part(part, records) for part in claim.parts], reservations(study, claim, records)
-    p_for, p_against = _worst_p(parts), min(1.0, len(parts) * np.nanmin([1.0, *(part.p_against for part in parts)]))
-    p_equal = min(1.0, len(parts) * np.nanmin([1.0, *(part.p_equal for part in parts)]))
-    weakest = max(parts, key=lambda part: np.nan_to_num(part.p_for, nan=2.0))
-    lost = sum(left_out(records[name]) for name in claim.arms)
-    remarks = [f"{lost} diverged, left out"] * bool(lost) + [claim.note] * bool(claim.note)
-    tested = {"p": min(1.0, 2 * min(p_for, p_against)), "p_for": p_for, "p_against": p_against, "p_equal": p_equal}
-    return {
-        **_row(study, claim, "undecided" if reasons else None),
-        **(NOT_TESTED if reasons else tested),
-        "evidence": str(weakest),
-        "parts": f"{sum(part.p_for < 0.5 for part in parts)} of {len(parts)}",
-        "seeds": min(len(records[name].non_diverged) for name in claim.arms),
-        "note": "; ".join(reasons + remarks),
-    }
+def weakest(row: dict) -> dict | None:
+    """The part of a claim's row that is least shown; None where none was weighed."""
+    return max(row["parts"], key=lambda part: (np.nan_to_num(part["p_for"], nan=1.0), -part["estimate"]), default=None)
 
 
-NOT_TESTED = dict.fromkeys(("p", "p_for", "p_against", "p_equal"), np.nan)
-
-
-def _worst_p(parts: list[Result]) -> float:
-    return float(np.max([1.0 if np.isnan(part.p_for) else part.p_for for part in parts]))
-
-
-def _missing(study: Study, claim: Claim, names: list[str]) -> dict:
-    empty = {"evidence": "", "parts": "", "seeds": 0, "note": claim.note}
-    return {**_row(study, claim, f"missing: {', '.join(names)}"), **NOT_TESTED, **empty}
-
-
-def _row(study: Study, claim: Claim, verdict: str | None) -> dict:
-    return {"study": study.name, "claim": claim.id, "sentence": claim.sentence, "verdict": verdict}
-
-
-def _verdict(p: float, p_for: float, p_against: float, p_equal: float) -> str:
-    if p < LEVEL:
-        return "supported" if p_for < p_against else "contradicted"
-    return "contradicted" if p_equal < LEVEL else "undecided"
+def shown(part: dict) -> str:
+    """A part's row in words: "gbn − bn: +0.02 [-0.04, +0.08] points"."""
+    if np.isnan(part["low"]):
+        return f"{part['text']}: {part['estimate']:+.3g} {part['unit']}, no interval"
+    return f"{part['text']}: {part['estimate']:+.3g} [{part['low']:+.3g}, {part['high']:+.3g}] {part['unit']}"

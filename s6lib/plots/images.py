@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from s6lib import data
+from s6lib.evidence.controls import changed
 from s6lib.evidence.images import commonly_missed, misclassified, per_image_errors
 from s6lib.evidence.measures import who
 from s6lib.plots.style import data_title, panel, said_empty, say, title
 from s6lib.records import Record
 from s6lib.studies.base import GREEN, GREY, RED
+from s6lib.training.finished import NotAtHand
 
 BARE: dict = {"xticks": [], "yticks": []}
 
@@ -25,6 +27,11 @@ def samples(
     dataset: data.Dataset, rotation: float, rotate_after_normalise: bool = False, count: int = 10, seed: int = 0
 ) -> Figure:
     """The first `count` training images as loaded, and twice as a replica gets them: rotated and normalised."""
+    if isinstance(dataset, NotAtHand):
+        figure, ax = plt.subplots(figsize=(8, 0.8))
+        say(ax, f"the images of {dataset.title} are not at hand")
+        ax.set_axis_off()
+        return figure
     augment = data.Augmenter(dataset, rotation, rotate_after_normalise)
     index, source = torch.arange(count)[:, None].expand(-1, 2), torch.Generator().manual_seed(seed)
     moves = data.random_moves(2 * count, rotation, 0, source).view(count, 2) if rotation else None
@@ -89,19 +96,50 @@ def grids_side_by_side(records: Sequence[Record], count: int = 10, images: np.nd
     return figure
 
 
-def draw_digit(ax: Axes, images: np.ndarray | None, row) -> None:
-    """One image with what the seeds take it for; the frame is red where most miss it, green where none does."""
+def changed_images(
+    record: Record, control: Record | None, count: int = 5, images: np.ndarray | None = None
+) -> Figure | None:
+    """The test images on which a trial and its control differ most: above, missed by fewer seeds than under the
+    control; below, by more. Nothing without a control."""
+    if control is None:
+        return None
+    table = changed(record, control, count)
+    figure, grid = plt.subplots(2, count, figsize=(1.8 * count + 0.4, 5.2), squeeze=False, subplot_kw=BARE)
+    shown, trouble = at_hand(record, images)
+    text = f"{data_title([record])}: {record.name} against {control.name}, images on which they differ most{trouble}"
+    figure.suptitle(text, x=0.01, ha="left")
+    ours, theirs = per_image_errors(record), per_image_errors(control)
+    halves = (table[table.gain > 0], GREEN, "missed less often"), (table[table.gain < 0], RED, "missed more often")
+    for line, (rows, colour, words) in zip(grid, halves, strict=True):
+        for ax, number in zip(line, rows.image, strict=False):
+            a, b = ours.iloc[number], theirs.iloc[number]
+            draw_tile(ax, shown, number, colour)
+            missed = f"missed by {a.missed_by:.0f} of {a.seeds:.0f}\n{control.name}: {b.missed_by:.0f} of {b.seeds:.0f}"
+            ax.set_title(f"image {number}, a {a.label:.0f}\n{missed}", fontsize=8)
+        for ax in line[len(rows) :]:
+            ax.set_axis_off()
+        say(line[0], "none") if rows.empty else line[0].set_ylabel(words, fontsize=9)
+    return figure
+
+
+def draw_tile(ax: Axes, images: np.ndarray | None, number: int, colour: str, line: str = "-") -> None:
+    """One image, or a word that it is not at hand, in a coloured frame."""
     if images is None:
         ax.set_facecolor("#eeeeee")
         ax.set_aspect("equal")
         say(ax, "image not\nat hand")
     else:
-        ax.imshow(images[row.image], vmin=0, vmax=255)
+        ax.imshow(images[number], vmin=0, vmax=255)
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=colour, linewidth=2.5, linestyle=line)
+
+
+def draw_digit(ax: Axes, images: np.ndarray | None, row) -> None:
+    """One image with what the seeds take it for; the frame is red where most miss it, green where none does."""
+    colour = RED if 2 * row.missed_by > row.seeds else GREY if row.missed_by else GREEN
+    draw_tile(ax, images, row.image, colour, "-" if row.missed_by else ":")
     arrow = f"{row.label} → {row.predicted}" if row.missed_by else f"{row.label} right"
     ax.set_title(f"{arrow}, {row.confidence:.0f} %\nmissed by {row.missed_by} of {row.seeds}", fontsize=8)
-    colour = RED if 2 * row.missed_by > row.seeds else GREY if row.missed_by else GREEN
-    for spine in ax.spines.values():
-        spine.set(visible=True, color=colour, linewidth=2.5, linestyle="-" if row.missed_by else ":")
 
 
 def images_of(record: Record) -> np.ndarray:

@@ -41,6 +41,9 @@ def batch_noise(records: Sequence[Record], table: pd.DataFrame, *, ax: Axes) -> 
     trial normalises together.
     """
     (record,) = records
+    if table.empty:
+        say(ax, "the training images are not at hand")
+        return f"{record.name}, first normaliser"
     ax.plot(table.images, table.noise, "o", color=trial_style(record)[0], ms=4, alpha=0.6, label="one channel")
     middle = table.groupby("images").noise.median()
     sizes = np.array([middle.index.min(), middle.index.max()])

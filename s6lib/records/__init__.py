@@ -20,8 +20,10 @@ from s6lib.records.parts import part_folders as part_folders
 from s6lib.records.parts import plain_text as plain_text
 from s6lib.records.parts import read_head as read_head
 from s6lib.records.parts import sha256 as sha256
+from s6lib.records.reading import describe_dataset as describe_dataset
 from s6lib.records.reading import find as find
 from s6lib.records.reading import is_stale as is_stale
+from s6lib.records.reading import lookup as lookup
 from s6lib.records.reading import read as read
 from s6lib.records.reading import where as where
 from s6lib.records.record import FILES as FILES

@@ -73,6 +73,31 @@ def find(root: str | Path) -> tuple[list[Record], list[str]]:
     return found, left_out
 
 
+def lookup(
+    root: str | Path, trial: "Trial", dataset: dict, precision: str = "auto", seeds: Sequence[int] | None = None
+) -> Record | None:
+    """The record of `trial` below `root` to look at, whatever code trained it; "auto" takes any precision.
+
+    All seeds that are there, or `seeds` in that order; None where one of them is missing. Parts by one code go before
+    parts by several.
+    """
+    folder = Path(root, trial.study, trial.name)
+    made = [(part, part[1]["provenance"].get("precision")) for part in _heads(folder)[0]]
+    parts = [part for part, kind in made if precision in ("auto", kind) and _fits(part[1], trial, dataset, kind)]
+    for chosen in (_newest_code(parts)[0], parts) if parts else ():
+        record = _together(folder, chosen, [], seeds)
+        if record and len(record.seeds) == len(seeds or record.seeds):
+            record.stale = any(is_stale(head) for _, head in chosen)
+            return record
+    return None
+
+
+def describe_dataset(name: str, root: str | Path = "") -> dict | None:
+    """What the records below `root` (the reference run) say of the data set `name`; None where there is none on it."""
+    heads = (head for _, head in _heads(Path(root or paths.reference()))[0])
+    return next((head["dataset"] for head in heads if head["dataset"]["name"] == name), None)
+
+
 def where(record: Record) -> str:
     """For readers: where a record lies, in how many parts, and what was left out there."""
     if record.path is None:

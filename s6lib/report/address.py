@@ -9,7 +9,9 @@ from s6lib import paths
 
 def files() -> list[Path]:
     root = paths.home()
-    return [root / "pyproject.toml", root / "CITATION.cff", *sorted((root / "notebooks").rglob("*.ipynb"))]
+    copies = ("notebooks/**/*.ipynb", "tests/reference/*.ipynb", "results/reference/*.ipynb", "docs/gallery/*.ipynb")
+    notebooks = [path for pattern in copies for path in sorted(root.glob(pattern))]
+    return [root / "pyproject.toml", root / "CITATION.cff", *notebooks]
 
 
 def current() -> str:

@@ -5,6 +5,7 @@ HTML comments show neither on GitHub nor on PyPI nor in a notebook. A table stan
 which is JSON, there is room for one line only.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,8 @@ from pathlib import Path
 from s6lib import paths
 
 MARKED = re.compile(r"(<!--= ([^>]+?) -->)(.*?)(<!--/-->)", re.DOTALL)
-# Executed copies of the notebooks hold their text as well.
-PLACES = ("*.md", "docs/*.md", "results/README.md", "notebooks/**/*.ipynb", "*/reference/*.ipynb")
+PLACES: tuple[str, ...] = ("*.md", "docs/*.md", "results/README.md", "notebooks/**/*.ipynb")
+PLACES += ("*/reference/*.ipynb", "docs/gallery/*.ipynb")  # executed copies hold the notebooks' text as well
 Value = Callable[[str], str]
 
 
@@ -30,20 +31,22 @@ def marked(path: Path) -> Iterator[tuple[str, str]]:
 
 def differences(path: Path, value: Value) -> list[str]:
     """A line for each marked text of a file that is not what `value` of its expression gives."""
-    pairs = [(name, text, _framed(value(name))) for name, text in marked(path)]
+    pairs = [(name, text, _framed(value(name), path)) for name, text in marked(path)]
     return [f"{path.name}: <!--= {name} -->: {_first(a, b)}" for name, a, b in pairs if a != b]
 
 
 def rewrite(path: Path, value: Value) -> bool:
     """Fills every marked text of a file; True where something changed."""
     source = path.read_text(encoding="utf-8")
-    filled = MARKED.sub(lambda found: found[1] + _framed(value(found[2])) + found[4], source)
+    filled = MARKED.sub(lambda found: found[1] + _framed(value(found[2]), path) + found[4], source)
     if filled != source:
         path.write_text(filled, encoding="utf-8")
     return filled != source
 
 
-def _framed(value: str) -> str:
+def _framed(value: str, path: Path) -> str:
+    if path.suffix == ".ipynb":
+        return json.dumps(value, ensure_ascii=False)[1:-1]
     return f"\n\n{value}\n\n" if "\n" in value else value
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,17 +14,22 @@ from s6lib.records import Record
 from s6lib.report.values import Evidence
 from s6lib.trial import make_trial
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 KEY = "Description"  # the text field of a PNG that holds the checksum
 REGULARISERS = ("bn", "bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2", "bn_batch64", "gbn_batch128")
 NORMALISERS = ("bn_l1", "ln_l1", "gn_l1")
 
 
 def pictures(e: Evidence) -> dict[Path, list]:
-    """Each figure and the records it is drawn from."""
+    """Each figure and the records, or the rows of a benchmark, that it is drawn from."""
     return {
         e.results / "reference" / "regularisers.png": [e.records[f"regularisers/{arm}"] for arm in REGULARISERS],
         e.results / "reference" / "normalisers.png": [e.records[f"normalisers/{arm}"] for arm in NORMALISERS],
         e.results / "bench" / "speedrun.png": [_rung(one) for one in e.measured("speedrun")],
+        e.results / "bench" / "cpu.png": e.measured("cpu")["rows"],
+        e.results / "bench" / "growing.png": [e.measured("growing")[key] for key in ("seeds", "trials")],
     }
 
 
@@ -37,10 +42,23 @@ def draw(e: Evidence) -> list[Path]:
 
     plots.style()
     for path, shown in pictures(e).items():
-        figure = plots.time_and_accuracy(shown) if path.stem == "speedrun" else plots.dots(shown).get_figure(root=True)
-        assert figure is not None
+        figure = _drawn(path.stem, shown)
         figure.savefig(path, metadata={KEY: checksum(shown)})
     return list(pictures(e))
+
+
+def _drawn(name: str, shown: list) -> "Figure":
+    from s6lib import plots
+
+    if name == "speedrun":
+        return plots.time_and_accuracy(shown)
+    if name == "cpu":
+        return plots.training_speed(shown)
+    if name == "growing":
+        return plots.growing(*shown)
+    figure = plots.dots(shown).get_figure(root=True)
+    assert figure is not None
+    return figure
 
 
 def outdated(e: Evidence) -> list[str]:
@@ -50,9 +68,13 @@ def outdated(e: Evidence) -> list[str]:
 
 
 def checksum(shown: list) -> str:
-    """Of the numbers in a figure: names, last epochs, seconds per seed where they are drawn."""
-    numbers = [[one.name, *measures.last(one, "test_accuracy").round(6).tolist()] for one in shown]
+    """Of the numbers in a figure: names and last epochs of records, rows of a benchmark as they are."""
+    numbers = [_numbers(one) if hasattr(one, "name") else one for one in shown]
     return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16]
+
+
+def _numbers(record: Any) -> list:
+    return [record.name, *measures.last(record, "test_accuracy").round(6).tolist()]
 
 
 # --- the speedrun's ladder -------------------------------------------------------------------------

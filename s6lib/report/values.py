@@ -18,6 +18,7 @@ from s6lib import paths, records
 from s6lib.evidence import measures, statistics, verdicts
 from s6lib.records import Record
 from s6lib.report import architecture
+from s6lib.report.outcomes import answers, came_out, colab, gallery, takes  # noqa: F401  values as well
 from s6lib.studies import STUDIES, base
 
 
@@ -114,7 +115,7 @@ def replicated(e: Evidence, *studies: str) -> str:
 
 def verdict(e: Evidence, word: str) -> str:
     """How many claims have a verdict, of those whose arms were run."""
-    found = [v for v in verdicts.verdicts(e.records.values()).verdict if not v.startswith("missing")]
+    found = [row["verdict"] for row in verdicts.verdicts(e.records.values()) if row["verdict"] != "missing"]
     return str(len(found) if word == "all" else sum(v == word for v in found))
 
 
@@ -139,9 +140,28 @@ def rung(e: Evidence, name: str, what: str) -> str:
     return texts[what]
 
 
+def ratio(e: Evidence, network: str, precision: str, base: str = "plain") -> str:
+    """How many times as fast our best is as the best plain PyTorch of the same precision, or the DataLoader `loop`."""
+    key = {"plain": "ratio_to_plain", "loop": "ratio_to_dataloader"}[base]
+    found = [row[key] for row in _rows(e, network, "s6lib", precision) if row[key]]
+    return f"{max(found):.1f}" if found else "—"  # no peer counts
+
+
 def speed(e: Evidence, network: str, a: str, b: str) -> str:
-    """How many times as fast `a` is as `b`, each `precision:R` in one process at batch 128, or `loop`."""
-    return f"{_speed(e, network, a) / _speed(e, network, b):.1f}"
+    """How many times as fast `a` is as `b`, each `precision:R` in one process, `precision:R:cores` in one per core."""
+    found = [_speed(e, network, a), _speed(e, network, b)]
+    return f"{found[0] / found[1]:.1f}" if all(found) else "—"  # not measured
+
+
+def start(e: Evidence, *words: str) -> str:
+    """Seconds of a start that benchmarks/growing.py timed."""
+    return _n(e.measured("growing")["starts"][" ".join(words)], "1")
+
+
+def grown(e: Evidence, what: str, count: str, column: str, form: str) -> str:
+    """A number of benchmarks/growing.py: of `seeds` or `trials`, at a count."""
+    rows = e.measured("growing")[what]
+    return f"{next(row for row in rows if row[what] == int(count))[column]:{form}}"
 
 
 # --- tables ----------------------------------------------------------------------------------------
@@ -166,9 +186,16 @@ def late_epochs(e: Evidence) -> str:
 
 def claims(e: Evidence) -> str:
     """Every claim with its verdict."""
-    found = verdicts.verdicts(e.records.values())
-    rows = [(f"{r.study} {r.claim}", r.sentence, r.verdict, r.parts, _bars(r.evidence)) for r in found.itertuples()]
-    return _table(["claim", "", "verdict", "parts as claimed", "weakest part, positive as claimed"], rows)
+    head = ["claim", "place", "sentence", "verdict", "seeds", "looks", "p (Holm)", "weakest part, positive as claimed"]
+    return _table(head, map(_claim, verdicts.verdicts(e.records.values())))
+
+
+def _claim(row: dict) -> tuple:
+    part, p = verdicts.weakest(row), "" if row["p"] is None else f"{row['p']:.2g}"
+    made = f"{len(row['looks'])} of {len(row['planned_looks'])}" if row["seeds"] else ""
+    effect = _bars(verdicts.shown(part)) if part else row["note"]
+    verdict_ = row["verdict"] if row["looks"] or not row["seeds"] else f"{row['verdict']} ({row['note']})"
+    return f"{row['family']}: {row['claim']}", row["place"], row["sentence"], verdict_, row["seeds"], made, p, effect
 
 
 def ladder(e: Evidence) -> str:
@@ -189,16 +216,29 @@ def candidates(e: Evidence) -> str:
 
 
 def throughput(e: Evidence) -> str:
-    """Replica-images per second at batch 128, and the ratio to the DataLoader loop."""
-    columns = ["float32:1", "float32:8", "bfloat16:8", "float32:8:cores", "bfloat16:8:cores"]
-    head = ["network", "DataLoader loop", "float32, R = 1", "float32, R = 8", "bfloat16, R = 8"]
-    head += [f"{precision}, R = 8, a process per core" for precision in ("float32", "bfloat16")]
+    """Replica-images per second of the best form of everyone, and our ratios."""
+    others = ("DataLoader loop", "plain PyTorch", "torch.func")
+    head = ["network", "precision", *(f"{who}, best" for who in others), "s6lib, best", "s6lib / plain PyTorch"]
     rows = []
     for network in dict.fromkeys(row["network"] for row in e.measured("cpu")["rows"]):
-        loop = _speed(e, network, "loop")
-        cells = [_speed(e, network, column) for column in columns]
-        rows.append((f"`{network}`", f"{loop:,.0f}", *(f"{cell:,.0f} ({cell / loop:.1f}x)" for cell in cells)))
+        for precision in ("float32", "bfloat16"):
+            cells = [_best(_rows(e, network, who, precision)) for who in (*others, "s6lib")]
+            rows.append((f"`{network}`", precision, *cells, ratio(e, network, precision)))
     return _table(head, rows)
+
+
+def contest(e: Evidence, network: str) -> str:
+    """Every row of the benchmark on one network."""
+    head = ["who", "precision", "processes x threads", "R each", "replica-images/s (lowest to highest)", "to plain"]
+    head += ["to the loop", "peak memory, MB", "share of products", "share of copies"]
+    return _table(head, [_contestant(row) for row in e.measured("cpu")["rows"] if row["network"] == network])
+
+
+def voids(e: Evidence) -> str:
+    """Rows that do not count, and why."""
+    found = [row for row in e.measured("cpu")["rows"] if row["void"]]
+    reasons = dict.fromkeys(f"{row['who']} on {row['network']} in {row['precision']}: {row['void']}" for row in found)
+    return "; ".join(reasons) or "none"
 
 
 def ablations(e: Evidence, network: str) -> str:
@@ -261,13 +301,31 @@ def _late(record: Record, log: Any, column: str) -> tuple:
     return arm, kind, _n(theirs), _n(ours.mean), _span(ours.low, min(ours.high, 100)), inside
 
 
+def _rows(e: Evidence, network: str, who: str, precision: str) -> list[dict]:
+    """The rows of a contestant that are not void."""
+    wanted = (network, who, precision, None)
+    rows = e.measured("cpu")["rows"]
+    return [row for row in rows if (row["network"], row["who"], row["precision"], row["void"]) == wanted]
+
+
 def _speed(e: Evidence, network: str, what: str) -> float:
-    rows = [row for row in e.measured("cpu")["rows"] if row["network"] == network and row["batch_size"] == 128]
-    if what == "loop":
-        return max(row["replica_images_per_second"] for row in rows if row["mode"].startswith("dataloader"))
     precision, replicas, *cores = what.split(":")
-    wanted = (f"fused {precision}" + ", process per core" * bool(cores), int(replicas))
-    return next(row["replica_images_per_second"] for row in rows if (row["mode"], row["replicas"]) == wanted)
+    rows = _rows(e, network, "s6lib", precision)
+    same = [row for row in rows if row["replicas"] == int(replicas) and (row["processes"] > 1) == bool(cores)]
+    return same[0]["images_per_second"] if same else 0.0
+
+
+def _best(rows: list[dict]) -> str:
+    return f"{max(row['images_per_second'] for row in rows):,.0f}" if rows else ""
+
+
+def _contestant(row: dict) -> tuple:
+    who = f"{row['who']}, {row['workers']} workers" if row["who"] == "DataLoader loop" else row["who"]
+    form = f"{row['processes']} x {row['threads']}"
+    speed = f"{row['images_per_second']:,.0f} ({row['lowest']:,.0f} to {row['highest']:,.0f})"
+    ratios = ["void" if row["void"] else f"{row[key] or 0:.2f}" for key in ("ratio_to_plain", "ratio_to_dataloader")]
+    shares = [f"{100 * row[key]:.0f} %" for key in ("share_of_product_rate", "share_of_copy_rate")]
+    return who, row["precision"], form, row["replicas"], speed, *ratios, f"{row['memory_mb']:,.0f}", *shares
 
 
 def _base_of(name: str) -> str:

@@ -51,17 +51,36 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """A published sentence in our words and the parts that must all hold for it to be supported."""
+    """A published sentence in our words and the parts that must all hold for it to be supported.
+
+    `place` is where its document says so, `reading` how the sentence became the parts. What no document claims is
+    `own`: our questions are decided together, apart from the published claims.
+    """
 
     id: str
     sentence: str
     parts: tuple[Part, ...]
-    note: str = ""
+    place: str = ""
+    reading: str = ""
+    own: bool = False
 
     @property
     def arms(self) -> tuple[str, ...]:
         """The arms whose records decide it, each once."""
         return tuple(dict.fromkeys(arm for part in self.parts for arm in part.weights))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the claims of a study are decided, fixed before seeds are added.
+
+    Claims are tested when every arm they compare has all seeds 0 to n - 1 for the n of a look, and at no other time.
+    Arms of the `paired` families train as one network, seed by seed alike, and are compared seed by seed.
+    """
+
+    looks: tuple[int, ...] = (10, 20, 30)
+    paired: tuple[str, ...] = ()
+    dataset: str = "mnist"
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,13 @@ class Study:
     arms: dict[str, Arm]
     networks: dict[str, Callable] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    plan: Plan = Plan()
+    controls: dict[str, str] = field(default_factory=dict)  # arm -> what it is held against; "study/arm" of another
+
+    def control(self, arm: str) -> tuple[str, str] | None:
+        """Study and arm of the control of `arm`; None for a control itself."""
+        study, _, name = self.controls.get(arm, "").rpartition("/")
+        return (study or self.name, name) if name else None
 
     def settings(self, arm: str) -> dict[str, Any]:
         """The protocol with the settings of `arm` in place of its own; the bare protocol for ""."""
@@ -84,15 +110,15 @@ class Study:
 # --- parts -----------------------------------------------------------------------------------------
 
 
-def more(a: str, b: str, measure: str = "test_accuracy") -> Part:
-    """The mean of `a` is above that of `b`."""
-    margin = MARGIN if measure in ("test_accuracy", "best_test_accuracy") else None
+def more(a: str, b: str, measure: str = "test_accuracy", margin: float | None = MARGIN) -> Part:
+    """The mean of `a` is above that of `b`; of accuracies, a difference below `margin` counts as none."""
+    margin = margin if measure.endswith("test_accuracy") else None
     return Part(f"{words(measure)}{a} − {b}", {a: 1.0, b: -1.0}, measure, margin=margin)
 
 
-def less(a: str, b: str, measure: str) -> Part:
+def less(a: str, b: str, measure: str = "test_accuracy", margin: float | None = MARGIN) -> Part:
     """The mean of `a` is below that of `b`."""
-    return more(b, a, measure)
+    return more(b, a, measure, margin)
 
 
 def above(arm: str, measure: str, bound: float, text: str) -> Part:
@@ -110,23 +136,26 @@ def within(weights: dict[str, float], text: str, measure: str = "test_accuracy",
     return Part(f"|{words(measure)}{text}| < {margin:g}", weights, measure, "within", margin)
 
 
-def same(a: str, b: str, measure: str = "test_accuracy") -> Part:
+def same(a: str, b: str, measure: str = "test_accuracy", margin: float = MARGIN) -> Part:
     """The means of `a` and `b` differ by less than the margin."""
-    return within({a: 1.0, b: -1.0}, f"{a} − {b}", measure)
+    return within({a: 1.0, b: -1.0}, f"{a} − {b}", measure, margin)
 
 
-def slope(arms: dict[str, float], text: str, unit: str, measure: str = "test_accuracy") -> Part:
+def slope(
+    arms: dict[str, float], text: str, unit: str, measure: str = "test_accuracy", margin: float | None = None
+) -> Part:
     """The least-squares slope of the arms' means on their x is above 0: weights (x - mean) / sum (x - mean)^2."""
     centre = sum(arms.values()) / len(arms)
     scale = sum((x - centre) ** 2 for x in arms.values())
-    return Part(text, {arm: (x - centre) / scale for arm, x in arms.items()}, measure, unit=unit)
+    weights = {arm: (x - centre) / scale for arm, x in arms.items()}
+    return Part(text, weights, measure, margin=margin, unit=unit)
 
 
 def words(measure: str) -> str:
     return "" if measure == "test_accuracy" else f"{measure.replace('_', ' ')}, "
 
 
-def all_against(arm: str, others: Iterable[str], relation: Callable[..., Part], *options: str) -> tuple[Part, ...]:
+def all_against(arm: str, others: Iterable[str], relation: Callable[..., Part], *options: Any) -> tuple[Part, ...]:
     """`relation` between `arm` and each of the others."""
     return tuple(relation(arm, other, *options) for other in others if other != arm)
 

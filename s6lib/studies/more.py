@@ -24,4 +24,5 @@ STUDY = Study(
     source="our own questions",
     protocol=regularisers.PROTOCOL,
     arms=ARMS,
+    controls=dict.fromkeys(ARMS, "regularisers/bn"),  # the same network and protocol
 )

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from s6lib.studies import base
-from s6lib.studies.base import Arm, Claim, Study, all_against, below, less, more, same
+from s6lib.studies.base import Arm, Claim, Plan, Study, all_against, below, less, more, same
 
 if TYPE_CHECKING:
     from s6lib.models.builder import Stack
@@ -59,28 +59,46 @@ ARMS = {
     **sweep("proximal", "proximal", base.GREY, base.BLUE, base.GREEN, base.PURPLE),
 }
 
+# The rate is constant, so that epochs jitter: the mean of the last five is the primary measure.
+LATE, LATE_TRAIN, WIDE = "late_test_accuracy", "late_train_accuracy", 0.075
 # fmt: off
 CLAIMS = (
     Claim("a", "Group norm reaches the highest test accuracy, then layer norm, then batch norm.",
-          (more("gn_l1", "ln_l1"), more("ln_l1", "bn_l1")), "published on best epochs; tested on the last"),
+          (more("gn_l1", "ln_l1", LATE, WIDE), more("ln_l1", "bn_l1", LATE, WIDE)),
+          "document 001, findings 1 to 3", "its best test accuracies are 99.34, 99.28 and 99.22; here late ones"),
     Claim("a, best epoch", "The same order on best epochs.",
-          (more("gn_l1", "ln_l1", "best_test_accuracy"), more("ln_l1", "bn_l1", "best_test_accuracy")),
-          "best epoch, chosen on the test set as published"),
+          (more("gn_l1", "ln_l1", "best_test_accuracy", WIDE), more("ln_l1", "bn_l1", "best_test_accuracy", WIDE)),
+          "document 001, findings 1 to 3", "as published: the best epoch, chosen on the test set"),
     Claim("b", "Group norm's test accuracy fluctuates more from epoch to epoch than the others'.",
-          all_against("gn_l1", ("bn_l1", "ln_l1"), more, "late_steps")),
+          all_against("gn_l1", ("bn_l1", "ln_l1"), more, "late_steps"),
+          "document 001, finding 3", "mean step between the last ten epochs"),
     Claim("c", "Layer norm has the lowest training accuracy.",
-          all_against("ln_l1", ("bn_l1", "gn_l1"), less, "running_train_accuracy")),
+          all_against("ln_l1", ("bn_l1", "gn_l1"), less, LATE_TRAIN),
+          "document 001, finding 2", "running training accuracy, last five epochs"),
     Claim("d", "Batch norm's test loss falls most consistently.",
-          all_against("bn_l1", ("ln_l1", "gn_l1"), less, "loss_rises")),
-    Claim("e", "Lambda 1e-3 keeps training accuracy below 98 % and makes test accuracy volatile.",
+          all_against("bn_l1", ("ln_l1", "gn_l1"), less, "loss_rises"),
+          "document 001, finding 4", "the sum of all rises of the test loss is the smallest"),
+    Claim("e", "Lambda 1e-3 keeps training accuracy below 98 %, lowers test accuracy and makes it volatile.",
           (below("lambda_0.001", "running_train_accuracy", 98, "98 − running training accuracy at 1e-3"),
-           more("lambda_0.001", "lambda_0", "late_steps")), "published: about 97.8 %"),
-    Claim("f", "Lambda 1e-4 costs a little training accuracy and no test accuracy.",
-          (more("lambda_0", "lambda_0.0001", "running_train_accuracy"), same("lambda_0.0001", "lambda_0"))),
+           more("lambda_0", "lambda_0.001", LATE, WIDE), more("lambda_0.001", "lambda_0", "late_steps")),
+          "document 000, conclusion 3", "published: training accuracy did not cross 97.83"),
+    Claim("f", "Lambda 1e-4 costs a little training accuracy; test accuracy stays near the same.",
+          (more("lambda_0", "lambda_0.0001", LATE_TRAIN), same("lambda_0.0001", "lambda_0", LATE, WIDE)),
+          "document 000, conclusion 4", "near the same: within 0.075 points"),
     Claim("g", "At lambda 1e-5 the effect of L1 is gone, in training and test accuracy.",
-          (same("lambda_1e-05", "lambda_0"), same("lambda_1e-05", "lambda_0", "running_train_accuracy"))),
+          (same("lambda_1e-05", "lambda_0", LATE, WIDE), same("lambda_1e-05", "lambda_0", LATE_TRAIN, WIDE)),
+          "document 000, lambda 1e-5", "nullified: within 0.075 points in both"),
+    Claim("norms alone", "Without L1, batch, layer and group norm end at the same test accuracy.",
+          (same("ln", "bn", LATE, WIDE), same("gn", "bn", LATE, WIDE), same("gn", "ln", LATE, WIDE)),
+          "", "the published arms all carry a penalty", own=True),
+    Claim("exact zeros", "At lambda 1e-4 the proximal step costs no more test accuracy than the subgradient.",
+          (same("proximal_0.0001", "lambda_0.0001", LATE, WIDE),), "", "within 0.075 points", own=True),
 )
 # fmt: on
+
+CONTROLS = {"bn_l1": "bn", "ln_l1": "bn_l1", "gn_l1": "bn_l1", "ln": "bn", "gn": "bn"}
+CONTROLS |= {f"{arm}_black": arm for arm in ("bn_l1", "ln_l1", "gn_l1")}
+CONTROLS |= {f"{kind}_{value:g}": f"{kind}_0" for kind in ("lambda", "proximal") for value in LAMBDAS if value}
 
 STUDY = Study(
     name="normalisers",
@@ -90,4 +108,6 @@ STUDY = Study(
     arms=ARMS,
     networks={"normalisers": normalisers},
     claims=CLAIMS,
+    plan=Plan(looks=(10, 20), paired=("lambda",)),
+    controls=CONTROLS,
 )

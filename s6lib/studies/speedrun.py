@@ -49,4 +49,5 @@ STUDY = Study(
     protocol=PROTOCOL,
     arms=ARMS,
     networks={"speedrun": speedrun},
+    controls={arm: "published" for arm in ARMS if arm != "published"},
 )

@@ -1,11 +1,12 @@
 """Whether times grow with the number of parts and no faster: `python tests/faults/scale.py [parts] [trials]`.
 
-Adds that many trivial parts to one trial, or one part each to that many trials, and times reading and `status`.
+Adds that many trivial parts to one trial, or one part each to that many trials, and times reading, `status` and `plan`.
 """
 
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,12 +22,17 @@ from s6lib.batch.plan import make_plan, run_key
 
 def main(parts: int = 2000, trials: int = 200) -> None:
     for count in (parts // 4, parts):
-        measure(f"{count} parts of one trial", 1, count)
-    measure(f"{trials} trials of one part", trials, 1)
+        show(f"{count} parts of one trial", measure(1, count))
+    show(f"{trials} trials of one part", measure(trials, 1))
 
 
-def measure(what: str, trials: int, parts: int) -> None:
-    """Times of finding all records, and of `status` in a process of its own."""
+def show(what: str, found: dict[str, float]) -> None:
+    times = [f"{name} in {seconds:.1f} s" for name, seconds in found.items()]
+    print(f"{what}: {', '.join(times)}")
+
+
+def measure(trials: int, parts: int) -> dict[str, float]:
+    """Seconds of finding all records, and of `status` and `plan` in processes of their own."""
     root = Path(tempfile.mkdtemp(dir=os.environ.get("TMPDIR", "/tmp")))
     (root / "notebooks").mkdir()
     cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": 'dataset: str = "digits"'}
@@ -44,12 +50,15 @@ def measure(what: str, trials: int, parts: int) -> None:
         (folder / "run.json").write_text(json.dumps({**info, "parts": claims}))
     start = time.monotonic()
     found, left_out = records.find(root / "results/quick")
-    reading = time.monotonic() - start
+    times = {"read": time.monotonic() - start}
     assert sum(len(record.seeds) for record in found) == trials * parts
     assert left_out == []
-    start = time.monotonic()
-    subprocess.run([sys.executable, "-m", "s6lib", "status"], cwd=root, check=True, stdout=subprocess.DEVNULL)
-    print(f"{what}: read in {reading:.1f} s, status in {time.monotonic() - start:.1f} s")
+    for word in ("status", "plan"):
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", "s6lib", word], cwd=root, check=True, stdout=subprocess.DEVNULL)
+        times[word] = time.monotonic() - start
+    shutil.rmtree(root)
+    return times
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def cells(notebook: str) -> list[str]:
     """The code of the parameters cell and of every cell that makes or trains a trial."""
     found = json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))["cells"]
     code = [(cell["id"], "".join(cell["source"])) for cell in found if cell["cell_type"] == "code"]
-    wanted = ("make_trial(", "training.train", "candidates = ")
+    wanted = ("make_trial(", "training.", "candidates = ")
     return [text for name, text in code if name == "parameters" or any(part in text for part in wanted)]
 
 
@@ -31,6 +31,10 @@ def trained(notebook: str, parameters: dict) -> list[trials.Trial]:
     stub = MagicMock()
     stub.train.side_effect = lambda trial, *_, **__: found.append(trial) or MagicMock()
     stub.train_together.side_effect = lambda many, *_, **__: found.extend(many) or [MagicMock() for _ in many]
+    stub.find_or_train.side_effect, stub.find_or_train_together.side_effect = (
+        stub.train.side_effect,
+        stub.train_together.side_effect,
+    )
     space = {name: MagicMock() for name in ("data", "plots", "records", "images", "print")}
     space |= {
         "training": stub,

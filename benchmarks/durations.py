@@ -1,0 +1,35 @@
+"""results/bench/durations.json: seconds per seed that every arm takes on the digits at its own number of epochs.
+
+`python benchmarks/durations.py`; five seeds together on one thread, three epochs, the faster of the last two counts.
+"""
+
+import json
+
+import torch
+
+from s6lib import data, paths, training
+from s6lib.provenance import provenance
+from s6lib.studies import STUDIES
+from s6lib.trial import make_trial
+
+SEEDS = 5
+
+
+def seconds_per_seed(study: str, arm: str, images: data.Dataset) -> float:
+    record = training.train(make_trial(study, arm, epochs=3), images, SEEDS, save=False)
+    return float(record.history.groupby("epoch").seconds.max().loc[2:].min()) * make_trial(study, arm).epochs / SEEDS
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    images = data.load("digits")
+    found = {f"{s.name}/{arm}": seconds_per_seed(s.name, arm, images) for s in STUDIES.values() for arm in s.arms}
+    about = provenance("batch", "regularisers")
+    machine = {key: about[key] for key in ("git_commit", "versions", "platform", "processor")}
+    path = paths.home() / "results" / "bench" / "durations.json"
+    rounded = {name: float(f"{value:.2g}") for name, value in found.items()}
+    path.write_text(json.dumps({"digits": rounded, "seeds": SEEDS, **machine}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Claims beside each other: every part's estimate with its interval, positive where it goes the claimed way."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from s6lib.evidence import verdicts
+from s6lib.evidence.measures import POINTS
+from s6lib.plots.style import PLAIN, data_title, said_empty
+from s6lib.records import Record
+from s6lib.studies.base import BLACK, BLUE, GREEN, GREY, MARGIN, RED
+
+COLOURS = {"supported": GREEN, "contradicted": RED, "no difference": BLUE}
+COLUMNS = ["study", "claim", "part", "estimate", "low", "high", "unit", "verdict"]
+
+
+def parts(records: Sequence[Record]) -> pd.DataFrame:
+    """A row per part of every claim whose arms are there, with its claim's verdict."""
+    found = verdicts.verdicts(records)
+    if isinstance(found, pd.DataFrame):
+        told = found.set_index(["study", "claim"]).verdict
+        table = verdicts.evidence(records)
+        return table.assign(verdict=[told[row.study, row.claim] for row in table.itertuples()])
+    rows = [
+        {**part, "part": part["text"], "study": row["study"], "claim": row["claim"], "verdict": row["verdict"]}
+        for row in found
+        for part in row["parts"]
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table[table.estimate.notna()]
+
+
+def forest(records: Sequence[Record], study: str) -> Figure:
+    """One study's claims part by part: estimates with 95 % intervals, points above (on a scale that is linear up to
+    0.1) and losses below; shaded, what counts as no difference. `records` are all there are: verdicts are corrected
+    for the claims tested together."""
+    table = parts(records)
+    table = table[table.study == study]
+    kinds = sorted(table.unit.unique(), key=lambda unit: unit != POINTS)
+    counts = [int((table.unit == unit).sum()) for unit in kinds] or [1]
+    size = (9, 1.2 + 0.27 * sum(counts) + 0.7 * len(counts))
+    figure, grid = plt.subplots(len(counts), 1, figsize=size, height_ratios=counts, squeeze=False)
+    if said_empty(grid[0, 0], [] if table.empty else records):
+        return figure
+    own = [record for record in records if record.trial.study == study]
+    figure.suptitle(f"{data_title(own)}: claims part by part, positive as claimed", x=0.01, ha="left")
+    for ax, unit in zip(grid[:, 0], kinds, strict=True):
+        _estimates(ax, table[table.unit == unit], unit)
+    for word, colour in {**COLOURS, "undecided": GREY}.items():
+        grid[0, 0].plot([], [], "o", color=colour, label=f"claim {word}")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
+
+
+def _estimates(ax: Axes, table: pd.DataFrame, unit: str) -> None:
+    for y, row in enumerate(table.itertuples()):
+        colour = next((colour for word, colour in COLOURS.items() if row.verdict.startswith(word)), GREY)
+        ax.plot([row.low, row.high], [y, y], color=colour, lw=2)
+        ax.plot(row.estimate, y, "o", color=colour, ms=6)
+    if unit == POINTS:
+        ax.axvspan(-MARGIN, MARGIN, color=GREY, alpha=0.15, linewidth=0, label=f"within {MARGIN:g} points")
+        ax.set_xscale("symlog", linthresh=0.1)
+        ax.xaxis.set_major_formatter(PLAIN)
+    ax.axvline(0, color=BLACK, lw=0.8)
+    names = [f"{row.claim}:  {row.part}" for row in table.itertuples()]
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set(ylim=(len(names) - 0.4, -0.6), xlabel=unit)
+    ax.grid(axis="y", visible=False)

@@ -1,0 +1,172 @@
+"""docs/gallery: every trial notebook executed on the committed run, nothing trained, and a picture of each.
+
+Each copy notes a checksum of the numbers it shows, so that one can see without running it again whether it still does.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from s6lib import paths
+from s6lib.evidence import measures
+from s6lib.plots.style import palette
+from s6lib.studies import STUDIES
+
+Evidence = Any  # values.Evidence, which imports this module
+
+WIDTH = 900
+PICTURES = ("curves", "gap-curves", "accuracy", "ladder")  # cells whose figure stands for the trial, the first there is
+TAKES = re.compile(r"<!--= takes ([^>]+?) -->")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial of studies.toml and the arms that its notebook shows, as "study/arm"."""
+
+    study: str
+    name: str
+    notebook: Path
+    parameters: dict[str, Any]
+
+    @property
+    def arms(self) -> list[str]:
+        known = [f"{study.name}/{arm}" for study in STUDIES.values() for arm in study.arms]
+        own = f"{self.study}/{self.name}"
+        found = TAKES.search(self.notebook.read_text(encoding="utf-8"))
+        patterns = [own] if own in known else found[1].split() if found else []
+        return [arm for arm in known if any(fnmatch(arm, pattern) for pattern in patterns)]
+
+    @property
+    def copy(self) -> Path:
+        return folder() / f"{self.study}.{self.name}.ipynb"
+
+
+def folder() -> Path:
+    return paths.home() / "docs" / "gallery"
+
+
+def entries() -> list[Entry]:
+    table = tomllib.loads((paths.home() / "studies.toml").read_text(encoding="utf-8"))["studies"]
+    runs = [(study, name, run) for study, many in table.items() for name, run in many.items() if "notebook" in run]
+    notebooks = paths.home() / "notebooks"
+    return [Entry(study, name, notebooks / run["notebook"], run.get("parameters", {})) for study, name, run in runs]
+
+
+def shown(e: Evidence) -> list[Entry]:
+    """The entries whose arms are all in the committed run."""
+    return [entry for entry in entries() if entry.arms and all(arm in e.records for arm in entry.arms)]
+
+
+# --- making ----------------------------------------------------------------------------------------
+
+
+def make(e: Evidence, everything: bool = False) -> Iterator[Path]:
+    """Executes what is missing or outdated, or everything; yields each copy when it is there."""
+    for entry in shown(e):
+        if everything or _outdated(e, entry):
+            yield _execute(e, entry)
+
+
+def _execute(e: Evidence, entry: Entry) -> Path:
+    import nbformat
+    import papermill
+
+    seeds = {"seeds": _seeds(e.records[entry.arms[0]].seeds)} if len(entry.arms) == 1 else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ.update(S6_LAB=scratch, S6_QUIET="1", S6_TRAIN="never")
+        options = {"kernel_name": "python3", "progress_bar": False, "cwd": str(entry.notebook.parent)}
+        done = papermill.execute_notebook(str(entry.notebook), None, {**entry.parameters, **seeds}, **options)
+    for cell in done.cells:
+        cell.metadata = {"tags": cell.metadata.get("tags", [])}
+    done.metadata = {key: done.metadata[key] for key in ("kernelspec", "language_info")}
+    done.metadata["s6lib"] = {"shows": _checksum(e, entry)}
+    entry.copy.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(done, entry.copy)
+    _write_picture(done.cells, entry.copy.with_suffix(".png"))
+    return entry.copy
+
+
+def _seeds(have: list[int]) -> int:
+    """How many seeds 0, 1, ... there are without a gap."""
+    return next(number for number in range(len(have) + 1) if number not in have)
+
+
+def _write_picture(cells: list, path: Path) -> None:
+    figures = {cell.id: images[0] for cell in cells if (images := list(_figures(cell)))}
+    chosen = next((figures[name] for name in PICTURES if name in figures), next(iter(figures.values())))
+    picture = Image.open(io.BytesIO(base64.b64decode(chosen))).convert("RGB")
+    picture.thumbnail((WIDTH, WIDTH))
+    path.write_bytes(palette(picture))
+
+
+def _figures(cell: Any) -> Iterator[str]:
+    for output in cell.get("outputs", []):
+        if png := output.get("data", {}).get("image/png"):
+            yield png
+
+
+# --- checking --------------------------------------------------------------------------------------
+
+
+def outdated(e: Evidence) -> list[str]:
+    """A line for each copy that is missing, or shows other numbers or another source than there are."""
+    old = [(entry.copy.name, why) for entry in shown(e) if (why := _outdated(e, entry))]
+    lines = [f"{name}: {why}; `make gallery` executes it" for name, why in old]
+    extra = set(folder().glob("*.ipynb")) - {entry.copy for entry in shown(e)}
+    return lines + [f"{path.name}: shows what the committed run does not hold; delete it" for path in sorted(extra)]
+
+
+def _outdated(e: Evidence, entry: Entry) -> str:
+    if not entry.copy.exists():
+        return "missing"
+    copy = json.loads(entry.copy.read_text(encoding="utf-8"))
+    if copy["metadata"].get("s6lib", {}).get("shows") != _checksum(e, entry):
+        return "shows other numbers than the records hold"
+    return "" if _sources(copy) == _sources(json.loads(entry.notebook.read_text(encoding="utf-8"))) else "other source"
+
+
+def _sources(notebook: dict) -> list[str]:
+    """The text of every cell but injected parameters, whatever stands between markers."""
+    cells = [cell for cell in notebook["cells"] if "injected-parameters" not in cell["metadata"].get("tags", [])]
+    return [re.sub(r"(<!--= [^>]+? -->).*?<!--/-->", r"\1", "".join(cell["source"])) for cell in cells]
+
+
+def _checksum(e: Evidence, entry: Entry) -> str:
+    numbers = [measures.last(e.records[arm], "test_accuracy").round(6).tolist() for arm in entry.arms]
+    return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16]
+
+
+# --- the page --------------------------------------------------------------------------------------
+
+
+def page(e: Evidence) -> str:
+    """A picture per trial that links to its executed copy, study by study."""
+    lines: list[str] = []
+    here = [entry for entry in shown(e) if entry.copy.exists()]
+    for study in dict.fromkeys(entry.study for entry in here):
+        lines += [f"## {STUDIES[study].title}", ""]
+        for entry in (entry for entry in here if entry.study == study):
+            file = f"gallery/{entry.copy.stem}"
+            lines += [f"**[`{study}/{entry.name}`]({file}.ipynb)**, {_what(e, entry)}", ""]
+            lines += [f"[![Curves of {entry.name}]({file}.png)]({file}.ipynb)", ""]
+    missing = [f"`{entry.study}/{entry.name}`" for entry in entries() if entry not in shown(e)]
+    return "\n".join([*lines, f"Not in the committed run yet: {', '.join(missing) or 'nothing'}."])
+
+
+def _what(e: Evidence, entry: Entry) -> str:
+    if len(entry.arms) > 1:
+        return f"{len(entry.arms)} arms"
+    values = measures.last(e.records[entry.arms[0]], "test_accuracy")
+    return f"{STUDIES[entry.study].arms[entry.name].label}: {values.mean():.2f} % ({len(values)} seeds)"

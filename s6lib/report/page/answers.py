@@ -1,0 +1,127 @@
+"""What a reader wants first: who leads each study, by how much, how surely; then three sentences."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from s6lib.evidence import statistics
+from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
+
+Facts = dict[str, Any]
+
+
+def leader(arms: Sequence[Facts]) -> Facts | None:
+    """The arm with the highest mean, its lead over the next, and which arms it is not shown to beat.
+
+    It was picked by looking, so every other arm is tested against it (Welch, two-sided) and the p are corrected by Holm.
+    Without enough seeds there are no tests: `tied` is None.
+    """
+    ranked = sorted((arm for arm in arms if len(arm["test"])), key=lambda arm: -arm["accuracy"]["mean"])
+    if not ranked:
+        return None
+    first, others = ranked[0], ranked[1:]
+    found = [statistics.difference(first["test"], arm["test"]) for arm in others]
+    enough = all(arm["accuracy"]["n"] >= ENOUGH_SEEDS for arm in ranked)
+    p = statistics.holm([one.p for one in found])
+    tied = [arm for arm, value in zip(others, p, strict=True) if not value < LEVEL] if enough else None
+    lead = dict(difference(found[0]), arm=others[0], p=float(p[0])) if others else None
+    if lead and not enough:
+        lead |= {"low": None, "high": None}
+    return {"arm": first, "lead": lead, "tied": tied, "others": others, "word": word(tied, others)}
+
+
+def word(tied: list[Facts] | None, others: list[Facts]) -> str:
+    """How sure, in two words."""
+    if not others:
+        return "alone"
+    if tied is None:
+        return "too few seeds"
+    return "clear" if not tied else "not clear"
+
+
+def difference(found: statistics.Difference) -> Facts:
+    finite = math.isfinite(found.low)
+    return {"mean": found.mean, "low": found.low if finite else None, "high": found.high if finite else None}
+
+
+def pairs(arms: Sequence[Facts]) -> dict[str, list[float | None]]:
+    """ "a b" (places in `arms`) -> difference a - b in points, its 95 % interval, and how often a seed of a beats one of b."""
+    found = {}
+    for i, a in enumerate(arms):
+        for j, b in enumerate(arms[:i]):
+            if a["checksum"] == b["checksum"] and len(a["test"]) and len(b["test"]):
+                one = difference(statistics.difference(a["test"], b["test"]))
+                few = min(len(a["test"]), len(b["test"])) < ENOUGH_SEEDS
+                ends = (None, None) if few or one["low"] is None else (round(one["low"], 4), round(one["high"], 4))
+                chance = statistics.probability_of_improvement(a["test"], b["test"])
+                found[f"{i} {j}"] = [round(one["mean"], 4), *ends, round(chance, 3)]
+    return found
+
+
+def sentences(groups: Sequence[Facts], claims: Sequence[Facts], sets: Sequence[Facts]) -> list[str]:
+    """Three: who leads, what became of the claims, how much chance there is and what no seed reads."""
+    found = [who_leads(groups), fate(claims), chance(groups, sets)]
+    return [sentence for sentence in found if sentence]
+
+
+def who_leads(groups: Sequence[Facts]) -> str:
+    led = [group["leader"] for group in groups if group["leader"] and group["leader"]["others"]]
+    if not led:
+        return ""
+    clear = [one for one in led if one["word"] == "clear"]
+    open_ = [group for group in groups if group["leader"] in led and group["leader"]["tied"]]
+    parts = [
+        f"{one['arm']['name']} beats {rivals(one)} by {one['lead']['mean']:.2f} points of test accuracy"
+        for one in clear
+    ]
+    if open_:
+        largest = max(group["leader"]["lead"]["mean"] for group in open_)
+        names = listed([group["name"].replace(", ", "/") for group in open_])
+        parts.append(f"in {names} no arm is shown to beat all others, the leads being {largest:.2f} points or less")
+    text = "; ".join(parts)
+    return f"{text[:1].upper() if not clear else text[:1]}{text[1:]}."
+
+
+def rivals(led: Facts) -> str:
+    return led["others"][0]["name"] if len(led["others"]) == 1 else f"all {len(led['others'])} others, the next"
+
+
+def fate(claims: Sequence[Facts]) -> str:
+    if not claims:
+        return ""
+    counts = {
+        kind: sum(claim["verdict"] == kind for claim in claims) for kind in dict.fromkeys(c["verdict"] for c in claims)
+    }
+    held = sum(n for kind, n in counts.items() if kind.startswith("supported"))
+    rest = [
+        f"{n} {kind if kind != 'missing' else 'without records of all their arms'}"
+        for kind, n in counts.items()
+        if not kind.startswith("supported")
+    ]
+    total = f"Of {len(claims)} claims put to the test, {held} {'is' if held == 1 else 'are'} supported"
+    return f"{total}{', ' + listed(rest) if rest else ''}."
+
+
+def chance(groups: Sequence[Facts], sets: Sequence[Facts]) -> str:
+    spread = sorted(arm["accuracy"]["sd"] for group in groups for arm in group["arms"] if arm["accuracy"]["n"] > 1)
+    first = (
+        f"Seeds of one arm differ by a standard deviation of {spread[len(spread) // 2]:.2f} points in the middle case"
+        if spread
+        else ""
+    )
+    missed = [one for one in sets if one["always"]]
+    if not missed:
+        return f"{first}." if first else ""
+    which = "; ".join(
+        f"{one['always']} of {one['test_images']:,} test images of {one['title']} are missed by every seed of every arm{confirmed(one)}"
+        for one in missed
+    )
+    return f"{first}, and {which}." if first else f"{which}."
+
+
+def confirmed(one: Facts) -> str:
+    return f", {one['always_errors']} of them confirmed label errors" if one["always_errors"] else ""
+
+
+def listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

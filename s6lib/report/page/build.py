@@ -1,0 +1,263 @@
+"""The page of a run, and its leaderboard as a table: from the records below a folder to two files in it."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from s6lib import paths, records
+from s6lib.evidence.measures import correct
+from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
+from s6lib.plots.style import FLOOR
+from s6lib.records import Record
+from s6lib.report.page import PAGE, TABLE, answers, charts, claims, facts, images, marks, reproduce
+from s6lib.studies import STUDIES
+from s6lib.studies.base import MARGIN
+
+Facts = dict[str, Any]
+MEASURES = {
+    "test_accuracy": "test accuracy",
+    "test_loss": "test loss",
+    "train_accuracy": "running training accuracy",
+}
+
+
+def write(folder: Path) -> Path:
+    """report.html and leaderboard.csv of the run in `folder`, replaced only when whole. Raises RecordError."""
+    if not folder.is_dir():
+        runs = sorted(path.parent.name for path in folder.parent.glob("*/*/") if path.is_dir())
+        raise records.RecordError(f"{folder}: no such run; valid: {', '.join(dict.fromkeys(runs)) or 'none yet'}")
+    found, left_out = records.find(folder)
+    content = contents(found, left_out, folder)
+    for name, text in ((TABLE, leaderboard(content["groups"])), (PAGE, render(content))):
+        temporary = folder / f".{name}.new"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / name)
+    return folder / PAGE
+
+
+def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> Facts:
+    """Everything the template reads."""
+    grouped = facts.groups(found)
+    arms = [arm for group in grouped for arm in group["arms"]]
+    for group in grouped:
+        group["leader"] = answers.leader(group["arms"])
+        group["scale"] = marks.Accuracies(
+            [
+                v
+                for arm in group["arms"]
+                for v in (*arm["test"], arm["accuracy"]["low"], arm["accuracy"]["high"], *arm["published"].values())
+            ]
+        )
+        group["static"] = charts.static(group["arms"])
+    together: dict[str, list[Record]] = {}
+    for arm in arms:
+        together.setdefault(arm["checksum"], []).append(arm["record"])
+    sets = {checksum: images.data_set(members, folder) for checksum, members in together.items()}
+    for arm in arms:
+        arm["set"] = list(sets).index(arm["checksum"])
+        arm["guesses"] = images.guesses(arm["record"], sets[arm["checksum"]]["numbers"])
+        arm["command"] = reproduce.command(arm["record"])
+    for checksum, one in sets.items():
+        one["tiles"] = tiles(one, [arm for arm in arms if arm["checksum"] == checksum])
+    claimed = claims.claims(found, folder)
+    return {
+        "run": folder.name,
+        "groups": grouped,
+        "arms": arms,
+        "claims": claimed,
+        "sets": list(sets.values()),
+        "answers": answers.sentences(grouped, claimed, list(sets.values())),
+        "left_out": [records.plain_text(line).replace(f"{folder}/", "") for line in left_out],
+        "stale": any(record.stale for record in found),
+        "machines": reproduce.machines(found),
+        "bibtex": reproduce.bibtex(),
+        "scales": {
+            study: scales([c for c in claimed if c["study"] == study]) for study in {c["study"] for c in claimed}
+        },
+        "seeds_text": "\n".join(f"{arm['id']}: {', '.join(map(str, arm['seeds']))}" for arm in arms),
+        "across": images.ACROSS,
+    }
+
+
+def tiles(one: Facts, arms: Sequence[Facts]) -> list[Facts]:
+    """Of every hard image: what most erring seeds take it for, and the percent of seeds that miss it."""
+    out = []
+    for k, (number, label) in enumerate(zip(one["numbers"], one["labels"], strict=True)):
+        said = [int(guess[k]) for arm in arms for guess in arm["guesses"]]
+        wrong = [guess for guess in said if guess != label]
+        about = {"number": number, "label": label, "error": number in one["errors"]}
+        out.append(
+            {**about, "guess": max(sorted(set(wrong)), key=wrong.count), "missed": round(100 * len(wrong) / len(said))}
+        )
+    return out
+
+
+def scales(claimed: Sequence[Facts]) -> dict[str, marks.Effects]:
+    """A scale per unit for the weakest parts of a study's claims, which stand below each other."""
+    return by_unit([claim["weakest"] for claim in claimed if claim["weakest"]])
+
+
+def by_unit(parts: Sequence[Facts]) -> dict[str, marks.Effects]:
+    ends: dict[str, list[float]] = {}
+    for part in parts:
+        ends.setdefault(part["unit"], []).extend(
+            v for v in (part["estimate"], part["low"], part["high"]) if v is not None
+        )
+    return {
+        unit: marks.Effects(values, linear=MARGIN if unit.startswith("points") else 0.002)
+        for unit, values in ends.items()
+    }
+
+
+def render(content: Facts) -> str:
+    """The page as text."""
+    here = jinja2.PackageLoader("s6lib.report.page", ".")
+    environment = jinja2.Environment(
+        loader=here, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "percent": percent,
+        "signed": signed,
+        "span": span,
+        "thousands": "{:,}".format,
+        "time": time,
+    }
+    environment.globals |= {
+        "marks": marks,
+        "by_unit": by_unit,
+        "STUDIES": STUDIES,
+        "ENOUGH": ENOUGH_SEEDS,
+        "LEVEL": LEVEL,
+        "MARGIN": MARGIN,
+    }
+    files = {name: Markup(environment.loader.get_source(environment, name)[0]) for name in ("page.css", "page.js")}  # type: ignore[union-attr]
+    data = Markup(json_text(for_script(content)))
+    libraries = Markup(charts.libraries().replace("</script", "<\\/script"))
+    return environment.get_template("page.html.jinja").render(
+        **content, measures=MEASURES, css=files["page.css"], script=files["page.js"], data=data, libraries=libraries
+    )
+
+
+def for_script(content: Facts) -> Facts:
+    """What the page's script reads: numbers once, in rows."""
+    arms = [
+        {
+            **{
+                key: arm[key]
+                for key in ("id", "name", "label", "set", "seeds", "curves", "published_curves", "guesses")
+            },
+            "colour": marks.ink(arm["looks"]["colour"]),
+            "marker": marks.SHAPES[arm["looks"]["marker"]],
+            "dash": charts.dash(arm["looks"]["line"]),
+            "test": [round(float(v), 3) for v in arm["test"]],
+            "by_digit": by_digit(arm["record"]),
+        }
+        for arm in content["arms"]
+    ]
+    places = {arm["id"]: k for k, arm in enumerate(content["arms"])}
+    return {
+        "arms": arms,
+        "groups": [{"name": g["name"], "arms": [places[arm["id"]] for arm in g["arms"]]} for g in content["groups"]],
+        "sets": [{key: one[key] for key in ("title", "numbers", "labels", "errors")} for one in content["sets"]],
+        "pairs": answers.pairs(content["arms"]),
+        "charts": {measure: charts.compiled(measure) for measure in MEASURES} if arms else {},
+        "across": images.ACROSS,
+        "floor": FLOOR,
+    }
+
+
+def by_digit(record: Record) -> list[float]:
+    """Images of each digit that a seed misses, on average over seeds."""
+    missed = ~correct(record)
+    if not len(missed):
+        return [0.0] * 10
+    return [round(float(missed[:, record.labels == digit].sum(1).mean()), 2) for digit in range(10)]
+
+
+def json_text(value: Any) -> str:
+    """JSON that can stand in a <script>: no < > & or line separators in it; what is no number is null."""
+    text = json.dumps(plain(value), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(one) for one in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def leaderboard(grouped: Sequence[Facts]) -> str:
+    """A row per record as CSV: percent, nats per image, seconds."""
+    columns = [
+        "study",
+        "trial",
+        "data",
+        "seeds",
+        "diverged",
+        "test_mean",
+        "test_sd",
+        "test_low",
+        "test_high",
+        "test_loss",
+    ]
+    columns += ["running_train_mean", "published_last", "published_best", "parameters", "epochs", "seconds_per_seed"]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for group in grouped:
+        for arm in group["arms"]:
+            test = arm["accuracy"]
+            numbers = [test["mean"], test["sd"], test["low"], test["high"], arm["loss"]["mean"], arm["train"]["mean"]]
+            row = [group["name"], arm["name"], group["data"], test["n"], len(arm["diverged"])]
+            row += [cell(v) for v in (*numbers, arm["published"]["last"], arm["published"]["best"])]
+            writer.writerow([*row, arm["parameters"], arm["epochs"], cell(arm["seconds"])])
+    return buffer.getvalue()
+
+
+def cell(value: float | None) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
+
+
+# --- numbers for reading ---------------------------------------------------------------------------
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """+0.031, with a real minus; `digits` significant ones."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:+.{digits}g}".replace("-", "−")
+
+
+def span(one: Facts, digits: int = 2, sign: bool = False) -> str:
+    """An interval in brackets; nothing where there is none."""
+    if one["low"] is None:
+        return ""
+    ends = [f"{one[key]:{'+' if sign else ''}.{digits}f}".replace("-", "−") for key in ("low", "high")]
+    return f"[{ends[0]}, {ends[1]}]"
+
+
+def time(seconds: float | None) -> str:
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def main(folder: Path) -> int:
+    """`python -m s6lib report`: writes both and says where."""
+    page = write(folder)
+    print(f"report: {paths.relative_to_home(page)} ({page.stat().st_size / 2**20:.1f} MB)")
+    return 0

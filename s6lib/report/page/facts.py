@@ -1,0 +1,164 @@
+"""What the page shows of every record, as plain data: percent, points, nats per image, seconds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from s6lib.evidence import measures, statistics
+from s6lib.evidence.tables import by_study, family
+from s6lib.evidence.verdicts import ENOUGH_SEEDS
+from s6lib.plots.style import trial_style
+from s6lib.records import Record
+from s6lib.studies import STUDIES, find_arm
+from s6lib.studies.base import published
+from s6lib.trial import make_trial
+
+Facts = dict[str, Any]
+CURVES = {"test_accuracy": 3, "test_loss": 5, "train_accuracy": 2}  # column of the history: decimals kept
+PUBLISHED_CURVES = {
+    "test_accuracy": "test_accuracy_pct",
+    "test_loss": "test_loss",
+    "train_accuracy": "train_accuracy_pct",
+}
+SMALL = 1e-3  # a weight below it counts as switched off
+
+
+def groups(found: Sequence[Record]) -> list[Facts]:
+    """Records that are compared with each other: of one study, family and data set; each with a title and its arms."""
+    made: list[Facts] = []
+    seen: set[str] = set()
+    for members in by_study(found).values():
+        first = members[0]
+        study = STUDIES.get(first.trial.study)
+        name = family(first) + (
+            "" if len({r.dataset["checksum"] for r in found}) < 2 else f", {first.dataset['title']}"
+        )
+        arms = [arm(record, unique(f"{first.trial.study}/{record.name}", seen)) for record in members]
+        title = study.title if study else first.trial.study
+        about = {"study": first.trial.study, "source": study.source if study else "", "data": first.dataset["title"]}
+        made.append({"name": name, "title": title, **about, "arms": arms})
+    return made
+
+
+def unique(name: str, seen: set[str]) -> str:
+    """`name`, or with a number where another record has it: other settings of one trial."""
+    number = 1
+    while (wanted := name if number == 1 else f"{name}~{number}") in seen:
+        number += 1
+    seen.add(wanted)
+    return wanted
+
+
+def arm(record: Record, name: str) -> Facts:
+    """One record: who it is, its last epoch, curves, settings that differ, what its networks look like inside."""
+    colour, line, marker = trial_style(record)
+    known = find_arm(record.trial.study, record.name)
+    test = measures.test_accuracy(record)
+    return {
+        "id": name,
+        "name": record.name,
+        "label": known.label if known else "a trial of your own",
+        "looks": {"colour": colour, "line": line, "marker": marker},
+        "checksum": record.dataset["checksum"],
+        "seeds": [record.seeds[r] for r in record.non_diverged],
+        "diverged": [f"seed {one['seed']} at epoch {one['epoch']}" for one in record.diverged],
+        "who": measures.who(record),
+        "epochs": record.trial.epochs,
+        "parameters": record.provenance.get("parameters", 0),
+        "seconds": record.seconds_per_seed,
+        "test": test,
+        "accuracy": interval(test),
+        "loss": interval(measures.test_loss(record)),
+        "train": interval(measures.running_train_accuracy(record)),
+        "published": published_last(record),
+        "curves": {column: rounded(measures.by_epoch(record, column), n) for column, n in CURVES.items()},
+        "published_curves": published_curves(record),
+        "settings": settings(record),
+        "inside": inside(record),
+        "sd_of_images": sd_of_images(record),
+        "record": record,
+    }
+
+
+def interval(values: np.ndarray) -> Facts:
+    """Mean, sd and the mean's 95 % interval; without ends below the number of seeds that an interval needs."""
+    found = statistics.mean_interval(values)
+    enough = found.n >= ENOUGH_SEEDS
+    ends = {"low": found.low, "high": found.high} if enough else {"low": None, "high": None}
+    return {"n": found.n, "mean": found.mean, "sd": found.sd, **ends}
+
+
+def rounded(values: np.ndarray, digits: int) -> list[list[float | None]]:
+    """[R, epochs] for JSON; None where an epoch is not there."""
+    return [[None if not np.isfinite(v) else round(v, digits) for v in row] for row in values.tolist()]
+
+
+def published_last(record: Record) -> Facts:
+    """The published last and best epoch, where there are any."""
+    rows = measures.published_for(record)
+    return {name: float(rows[name].iloc[0]) if len(rows[name].dropna()) else None for name in ("last", "best")}
+
+
+def published_curves(record: Record) -> dict[str, list[list[float]]]:
+    """[epoch, value] of every published epoch, by column; none on other data than MNIST."""
+    rows = published(record.trial.study, record.name, "per_epoch")
+    rows = rows if record.dataset["name"] == "mnist" else rows[:0]
+    found = {c: rows[["epoch", source]].dropna().to_numpy(float).tolist() for c, source in PUBLISHED_CURVES.items()}
+    return {column: values for column, values in found.items() if values}
+
+
+def settings(record: Record) -> Facts:
+    """Settings that differ from the study's protocol, and those in which the record is not as its arm."""
+    now, study = record.trial.settings(), STUDIES.get(record.trial.study)
+    if study is None:
+        return {"differs": [], "not_as_arm": []}
+    plain = make_trial(study.name, "plain", like="").settings()
+    own = make_trial(study.name, record.name).settings() if record.name in study.arms else now
+    differs = [(k, shown(v), shown(plain[k])) for k, v in now.items() if k not in ("name", "study") and v != plain[k]]
+    return {
+        "differs": differs,
+        "not_as_arm": [f"{k} {shown(v)}, not {shown(own[k])}" for k, v in now.items() if v != own[k]],
+    }
+
+
+def shown(value: Any) -> str:
+    """A setting for reading."""
+    if value is None:
+        return "of the network"
+    return (
+        f"{value:g}"
+        if isinstance(value, float)
+        else ", ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
+
+
+def inside(record: Record) -> Facts:
+    """Of the trained networks: mean sum|w| by epoch, share of small weights, spread of ghost splits; what is there."""
+    found: Facts = {"sums": measures.weight_norms_kept(record).groupby("epoch").sum_abs.mean().round(2).tolist()}
+    kept = [weight for name, weight in record.weights.items() if name.endswith(".weight") and weight.ndim == 5]
+    if kept:
+        sizes = np.concatenate([np.abs(weight).ravel() for weight in kept])
+        found |= {"small": 100 * float((sizes < SMALL).mean()), "zero": 100 * float((sizes == 0).mean())}
+        bins = np.linspace(-5, 1, 31)
+        counts = np.histogram(np.log10(np.clip(sizes, 1e-5, 9.9)), bins)[0]
+        found["sizes"] = [(float(low), float(n)) for low, n in zip(bins, counts, strict=False)]
+    means = [weight for name, weight in record.weights.items() if name.endswith("running_mean") and weight.ndim == 3]
+    variances = [weight for name, weight in record.weights.items() if name.endswith("running_var") and weight.ndim == 3]
+    if means:
+        away = [
+            (m - m.mean(1, keepdims=True)) / np.sqrt(v.mean(1, keepdims=True) + 1e-12)
+            for m, v in zip(means, variances, strict=True)
+        ]
+        found["splits"] = 100 * float(np.sqrt(np.mean(np.concatenate([a.ravel() for a in away]) ** 2)))
+    return found
+
+
+def sd_of_images(record: Record) -> float:
+    """The sd over seeds if each missed image i with its own probability p_i, independently: 100 sqrt(sum p (1 - p)) / n."""
+    right = measures.correct(record)
+    if len(right) < 2:
+        return float("nan")
+    return 100 * float(np.sqrt(right.var(axis=0, ddof=1).sum())) / right.shape[1]

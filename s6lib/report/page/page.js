@@ -1,0 +1,224 @@
+"use strict";
+// What HTML cannot do by itself: curves that answer, two arms against each other, who misses a digit. No library but
+// Vega's; text from records only ever becomes a text node.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const $ = (id) => document.getElementById(id);
+  const root = document.documentElement;
+  root.classList.add("scripted");
+
+  /** An element with attributes and children; text stays text. */
+  const make = (tag, attributes = {}, ...children) => {
+    const one = /^(svg|path)$/.test(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) one.setAttribute(name, value);
+    one.append(...children.map(String => String instanceof Node ? String : document.createTextNode(String)));
+    return one;
+  };
+  const swatch = (arm) => make("svg", { class: "swatch", viewBox: "0 0 16 16", width: 14, height: 14, "aria-hidden": "true" },
+    make("path", { d: arm.marker, transform: "translate(8 8) scale(5)", fill: arm.colour }));
+  const signed = (value, digits = 2) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+  const ofTheme = (text) => text.replace(/var\((--\w+)\)/g, (_, name) => getComputedStyle(root).getPropertyValue(name).trim());
+
+  // --- curves ---
+  const accuracy = (measure) => measure.endsWith("accuracy");
+  const height = (measure, v) => accuracy(measure) ? -Math.log10(Math.max(100 + data.floor - v, data.floor / 2)) : v;
+  const off = new Set();
+  let view, rows = [], number = 0;
+
+  const rowsOf = (index, measure) => {
+    const arm = data.arms[index], seeds = arm.curves[measure], out = [];
+    const add = (kind, key, seed, epoch, value) => value == null || out.push(
+      { arm: index, kind, key, seed, epoch, value, y: height(measure, value), colour: ofTheme(arm.colour), dash: arm.dash });
+    seeds.forEach((values, r) => values.forEach((v, e) => add("seed", `${index} ${r}`, `seed ${arm.seeds[r]}`, e + 1, v)));
+    for (let e = 0; e < (seeds[0] || []).length; e++) {
+      const there = seeds.map((values) => values[e]).filter((v) => v != null);
+      if (there.length) add("mean", `${index} mean`, `mean of ${there.length}`, e + 1, there.reduce((a, b) => a + b) / there.length);
+    }
+    for (const [epoch, v] of arm.published_curves[measure] || []) add("published", `${index} published`, "published", epoch, v);
+    return out;
+  };
+
+  const draw = async () => {
+    const measure = $("curve-measure").value, group = data.groups[$("curve-group").value], mine = ++number;
+    rows = group.arms.flatMap((index) => rowsOf(index, measure));
+    const spec = JSON.parse(ofTheme(JSON.stringify(data.charts[measure])));
+    spec.data.find((one) => one.name === "rows").values = rows;
+    spec.width = $("chart").clientWidth;
+    spec.height = Math.max(280, Math.min(400, spec.width * 0.5));
+    spec.description = `Curves of ${measure.replaceAll("_", " ")}, ${group.name}; last epochs stand in the leaderboard`;
+    const made = await vegaEmbed($("chart"), spec, { mode: "vega", renderer: "canvas", actions: false, tooltip: false, defaultStyle: false, logLevel: 1 });
+    if (mine !== number) return made.finalize();
+    if (view) view.finalize();
+    view = made.view;
+    toggle(group);
+    $("chart").dataset.drawn = `${group.name} ${measure}`;
+  };
+  const shown = (group) => group.arms.filter((index) => !off.has(index));
+  const legend = () => {
+    const group = data.groups[$("curve-group").value], boxes = group.arms.map((index) => {
+      const box = make("input", { type: "checkbox", "data-arm": index });
+      box.checked = !off.has(index);
+      box.onchange = () => { box.checked ? off.delete(index) : off.add(index); toggle(group); };
+      return make("label", { title: data.arms[index].label }, box, swatch(data.arms[index]), data.arms[index].name);
+    });
+    $("legend").replaceChildren($("legend").firstElementChild, ...boxes);
+  };
+  const toggle = (group) => { view.signal("shown", shown(group)).runAsync(); $("chart").dataset.shown = String(shown(group).length); };
+  const setAll = (on) => {
+    const group = data.groups[$("curve-group").value];
+    group.arms.forEach((index) => on ? off.delete(index) : off.add(index));
+    legend();
+    toggle(group);
+  };
+  /** The row whose point is nearest to the pointer, within 30 pixels. */
+  const nearest = (px, py) => {
+    const x = view.scale("x"), y = view.scale("y");
+    let best = null, least = 900;
+    for (const row of rows) {
+      if (off.has(row.arm)) continue;
+      const d = (x(row.epoch) - px) ** 2 + (y(row.y) - py) ** 2;
+      if (d < least) [best, least] = [row, d];
+    }
+    return best;
+  };
+  const point = (event) => {
+    if (!view) return;
+    const box = $("chart").getBoundingClientRect(), origin = view.origin();
+    const row = nearest(event.clientX - box.left - origin[0], event.clientY - box.top - origin[1]), tip = $("tip");
+    tip.hidden = !row;
+    view.signal("near", row ? row.key : "").runAsync();
+    if (!row) return;
+    const unit = accuracy($("curve-measure").value) ? row.value.toFixed(2) + " %" : row.value.toPrecision(3) + " nats";
+    tip.textContent = `${data.arms[row.arm].name}, ${row.seed}, epoch ${row.epoch}: ${unit}`;
+    const left = event.clientX - box.left + 14;
+    tip.style.left = Math.max(0, Math.min(left, box.width - tip.offsetWidth - 4)) + "px";
+    tip.style.top = event.clientY - box.top - 38 + "px";
+  };
+  $("chart").addEventListener("pointermove", point);
+  $("chart").addEventListener("pointerleave", () => { $("tip").hidden = true; view && view.signal("near", "").runAsync(); });
+  $("curve-group").onchange = () => { legend(); draw(); };
+  $("curve-measure").onchange = draw;
+  $("all-arms").onclick = () => setAll(true);
+  $("no-arms").onclick = () => setAll(false);
+  legend();
+  const whenSeen = (element, act) => {
+    const watch = new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && (watch.disconnect(), act()), { rootMargin: "600px" });
+    watch.observe(element);
+  };
+  whenSeen($("chart-figure"), () => {
+    draw();
+    let width = $("chart").clientWidth;
+    new ResizeObserver(() => { if ($("chart").clientWidth !== width) { width = $("chart").clientWidth; draw(); } }).observe($("chart"));
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => view && draw());
+
+  // --- who misses an image ---
+  const missedBy = (arm, place) => arm.guesses.filter((guess) => Number(guess[place]) !== data.sets[arm.set].labels[place]).length;
+  const picture = (set, place, more = "") => {
+    const sheet = document.querySelector(`#tiles${set} .digit`), one = make("span", { class: `${sheet ? sheet.className : "digit none"} ${more}` });
+    one.style.setProperty("--x", place % data.across);
+    one.style.setProperty("--y", Math.floor(place / data.across));
+    if (sheet && sheet.classList.contains("none")) one.textContent = data.sets[set].labels[place];
+    return one;
+  };
+  const openDigit = (set, place) => {
+    const one = data.sets[set], label = one.labels[place], n = one.numbers[place];
+    const rowsOfArms = data.arms.filter((arm) => arm.set === set && arm.guesses.length).map((arm) => {
+      const seeds = arm.guesses.map((guess, r) => make("span",
+        { class: "guess" + (Number(guess[place]) === label ? "" : " wrong"), title: `seed ${arm.seeds[r]}: ${guess[place]}` }, Number(guess[place]) === label ? "·" : guess[place]));
+      return make("tr", {}, make("th", { scope: "row" }, swatch(arm), " ", arm.id), make("td", {}, `${missedBy(arm, place)} of ${arm.guesses.length}`), make("td", { class: "seeds" }, ...seeds));
+    });
+    const notes = [];
+    if (n in one.errors) notes.push(make("p", { class: "flag" }, one.errors[n] === null
+      ? "A confirmed label error: most of five human raters refused this label, and did not agree on another."
+      : `A confirmed label error: most of five human raters read ${one.errors[n]}, not ${label}.`));
+    $("digit-body").replaceChildren(
+      make("h3", { id: "digit-title" }, `Test image ${n} of ${one.title}, label ${label}`), picture(set, place, "big"), ...notes,
+      make("p", {}, "A figure for every seed: what it takes the image for where that is not the label, else a dot."),
+      make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "arms and seeds" }, make("table", { class: "who" },
+        make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "arm"), make("th", { scope: "col" }, "missed by"), make("th", { scope: "col" }, "seeds"))), make("tbody", {}, ...rowsOfArms))));
+    $("digit").showModal();
+  };
+  document.addEventListener("click", (event) => {
+    const tile = event.target.closest(".tile"), copy = event.target.closest("[data-copy]"), more = event.target.closest(".more");
+    if (tile) openDigit(Number(tile.dataset.set), Number(tile.dataset.image));
+    if (copy) copyText(copy);
+    if (more) { const open = $(more.dataset.tiles).classList.toggle("short"); more.setAttribute("aria-expanded", !open); more.textContent = open ? "show all" : "show fewer"; }
+    if (event.target === $("digit")) $("digit").close();
+  });
+  const copyText = (button) => {
+    const range = document.createRange();
+    range.selectNodeContents($(button.dataset.copy));
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+    document.execCommand("copy"); // works from a file and without a permission, where navigator.clipboard may not
+    button.textContent = "copied";
+    setTimeout(() => { button.textContent = "copy"; }, 1500);
+  };
+
+  // --- two arms ---
+  const fill = (select, chosen) => {
+    for (const group of data.groups) {
+      select.append(make("optgroup", { label: group.name }, ...group.arms.map((index) => make("option", { value: index }, data.arms[index].name))));
+    }
+    select.value = chosen;
+    select.onchange = compare;
+  };
+  const pair = (a, b) => {
+    if (data.pairs[`${a} ${b}`]) return data.pairs[`${a} ${b}`];
+    const [mean, low, high, chance] = data.pairs[`${b} ${a}`] || [null];
+    return mean == null ? null : [-mean, high == null ? null : -high, low == null ? null : -low, 1 - chance];
+  };
+  const compare = () => {
+    const [i, j] = [Number($("arm-a").value), Number($("arm-b").value)], a = data.arms[i], b = data.arms[j], found = pair(i, j);
+    if (i === j || !found) return $("comparison").replaceChildren(make("p", {}, i === j ? "Choose two different arms." : "These arms are of different data sets, or one has no seed left: nothing to compare."));
+    const [mean, low, high, chance] = found;
+    const interval = low == null ? ", too few seeds for an interval" : `, 95 % interval [${signed(low)}, ${signed(high)}]`;
+    const sure = low == null ? "" : low > 0 || high < 0 ? " Taken alone, this pair differs: the interval leaves out 0." : " The interval holds 0: no difference is shown.";
+    const text = make("p", { class: "versus" }, make("b", {}, `${a.name} − ${b.name}: ${signed(mean)} points`),
+      `${interval}.${sure} A seed of ${a.name} beats a seed of ${b.name} in ${Math.round(100 * chance)} % of pairs.`);
+    $("comparison").replaceChildren(text, perDigit(a, b), disagreements(a, b));
+  };
+  const perDigit = (a, b) => {
+    const most = Math.max(0.01, ...a.by_digit, ...b.by_digit);
+    const bar = (arm, k) => { const one = make("i", {}, arm.by_digit[k].toFixed(1)); one.style.setProperty("--w", `${85 * arm.by_digit[k] / most}%`); one.style.setProperty("--c", arm.colour); return one; };
+    const lines = a.by_digit.flatMap((_, k) => [make("b", {}, k), make("span", { class: "pair" }, bar(a, k), bar(b, k))]);
+    return make("div", {}, make("h3", {}, "Missed images per digit", make("span", { class: "soft" }, "a seed's mean")),
+      make("p", { class: "keys" }, make("span", {}, swatch(a), a.name), make("span", {}, swatch(b), b.name)), make("div", { class: "bars" }, ...lines));
+  };
+  const disagreements = (a, b) => {
+    const share = (arm, k) => missedBy(arm, k) / Math.max(1, arm.guesses.length);
+    const apart = data.sets[a.set].numbers.map((_, k) => [k, share(a, k) - share(b, k)]).filter(([, d]) => d);
+    apart.sort((p, q) => Math.abs(q[1]) - Math.abs(p[1]));
+    const tiles = apart.slice(0, 24).map(([k]) => {
+      const n = data.sets[a.set].numbers[k];
+      return make("li", {}, make("button", { type: "button", class: "tile", "data-set": a.set, "data-image": k, "aria-label": `image ${n}: ${a.name} missed by ${missedBy(a, k)}, ${b.name} by ${missedBy(b, k)}` },
+        picture(a.set, k), make("span", { class: "says" }, `${missedBy(a, k)}/${a.guesses.length} : ${missedBy(b, k)}/${b.guesses.length}`)));
+    });
+    return make("div", {}, make("h3", {}, "Images on which they disagree", make("span", { class: "soft" }, "of the hardest; seeds that miss it, first arm : second")),
+      tiles.length ? make("ul", { class: "tiles" }, ...tiles) : make("p", {}, "None among the hardest images."));
+  };
+  const first = data.groups.find((group) => group.arms.length > 1) || data.groups[0];
+  fill($("arm-a"), first.arms[0]);
+  fill($("arm-b"), first.arms[1] ?? first.arms[0]);
+  compare();
+
+  // --- deep links: #study/arm opens that trial and chooses it for the comparison ---
+  const follow = () => {
+    const id = decodeURIComponent(location.hash.slice(1)), index = data.arms.findIndex((arm) => arm.id === id);
+    const group = data.groups.findIndex((one) => index >= 0 ? one.arms.includes(index) : one.name === id);
+    if (group < 0) return;
+    $("curve-group").value = group;
+    legend();
+    if (view) draw();
+    if (index < 0) return;
+    $("arm-a").value = index;
+    if ($("arm-b").value === String(index)) $("arm-b").value = data.groups[group].arms.find((other) => other !== index) ?? index;
+    compare();
+    $(id).scrollIntoView();
+    $(id).focus({ preventScroll: true });
+  };
+  addEventListener("hashchange", follow);
+  follow();
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+})();

@@ -1,0 +1,74 @@
+"""How a run came to be and how to make it again: commands, commits, machines; and how to cite it."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from s6lib import paths
+from s6lib.records import Record
+from s6lib.studies import STUDIES, find_arm
+
+
+def command(record: Record) -> str:
+    """The command that trains a record's trial anew, with all that is not its arm's own."""
+    trial = record.trial
+    one = find_arm(trial.study, trial.name)
+    sweep = bool(one and one.family)  # its notebook trains several arms: the study's command makes them all
+    words = ["make", "run-all" if sweep else "run", "PROFILE=full", f"STUDY={trial.study}"]
+    words += [] if sweep else [f"TRIAL={trial.name}"]
+    words += [f"DATASET={record.dataset['name']}", f"SEEDS={max(record.seeds, default=0) + 1}"]
+    arms = STUDIES[trial.study].arms if trial.study in STUDIES else {}
+    if not sweep and trial.name in arms and STUDIES[trial.study].settings(trial.name).get("epochs") != trial.epochs:
+        words.append(f"EPOCHS={trial.epochs}")
+    if precision := record.provenance.get("precision"):
+        words.append(f"PRECISION={precision}")
+    return shlex.join(map(str, words))
+
+
+def machines(found: Sequence[Record]) -> list[dict[str, str]]:
+    """What made the records, each combination once: commit, machine, software; and how many parts it made."""
+    counts: dict[tuple, int] = {}
+    for record in found:
+        for source in [part["provenance"] for part in record.parts] or [record.provenance]:
+            key = (commit(source), machine(source), software(source))
+            counts[key] = counts.get(key, 0) + 1
+    names = ("commit", "machine", "software")
+    return [{**dict(zip(names, key, strict=True)), "parts": str(n)} for key, n in counts.items()]
+
+
+def commit(source: dict[str, Any]) -> str:
+    known = str(source.get("git_commit") or "unknown")
+    return known + (", with local changes" if source.get("git_dirty") else "")
+
+
+def machine(source: dict[str, Any]) -> str:
+    parts = (source.get("processor"), source.get("device"), source.get("precision"), source.get("platform"))
+    return ", ".join(str(part) for part in parts if part) or "unknown"
+
+
+def software(source: dict[str, Any]) -> str:
+    versions = source.get("versions") or {}
+    return ", ".join([f"Python {source.get('python', 'unknown')}", *(f"{k} {v}" for k, v in versions.items())])
+
+
+def bibtex() -> str:
+    """CITATION.cff as BibTeX; "" where the package lies in no repository."""
+    try:
+        about = yaml.safe_load((paths.home() / "CITATION.cff").read_text(encoding="utf-8"))
+        authors = " and ".join(
+            f"{{{one['name']}}}" if "name" in one else f"{one['family-names']}, {one['given-names']}"
+            for one in about["authors"]
+        )
+    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        return ""
+    fields = {
+        "title": about.get("title"),
+        "author": authors,
+        "url": about.get("repository-code"),
+        "version": about.get("version"),
+    }
+    fields["year"] = str(about.get("date-released", ""))[:4]
+    lines = [f"  {key} = {{{value}}}," for key, value in fields.items() if value]
+    return "\n".join(["@software{s6lib,", *lines, "}"])
