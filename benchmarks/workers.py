@@ -31,7 +31,7 @@ from s6lib.trial import make_trial
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "results" / "bench" / "workers.json"
-BENCHED = {"seeds": 8, "epochs": 3, "train": 6000, "test": 1000}
+BENCHED = {"seeds": 8, "epochs": 1, "train": 6000, "test": 1000}
 
 
 def main() -> None:

@@ -158,17 +158,21 @@ def read_notebook(path: Path, needed: str = "dataset") -> tuple[dict[str, tuple[
     return declared, hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:16]
 
 
-TRIAL_CELLS = ("images = data.load(dataset)", "record = training.train(trial, images, seeds, precision=precision)")
+# Each of these once: what the cells say that all trial notebooks share.
+TRIAL_CELLS = (
+    r"^images = \w+\.load\(dataset\)$",
+    r"^trial = make_trial\(",
+    r"^record = training\.\w+\(trial, images, seeds, precision=precision\b.*\)$",
+)
 
 
 @cache
 def trains_one_trial(path: Path) -> bool:
-    """Whether a notebook has the cells that all trial notebooks share: one trial, whole data, its seeds 0 to n - 1."""
+    """Whether a notebook trains one trial and nothing else, on the whole data, as the trial notebooks do."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "code")
-    lines = code.splitlines()
-    once = all(lines.count(line) == 1 for line in TRIAL_CELLS) and code.count("make_trial(") == 1
-    return once and code.count(".train(") == 1 and "train_together(" not in code
+    once = all(len(re.findall(line, code, re.MULTILINE)) == 1 for line in TRIAL_CELLS)
+    return once and len(re.findall(r"make_trial\(|train\w*\(", code)) == 2
 
 
 def source(cell: dict) -> str:
