@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from s6lib import data, records, training
+from s6lib.batch import chunks
 from s6lib.processes import cores
 from s6lib.provenance import provenance
 from s6lib.records import Record
@@ -48,12 +49,17 @@ def main() -> None:
         "memory": [memory_of(study, name) for study, name in ARMS],
         "parts": [many_parts(options.parts // 4), many_parts(options.parts)],
         "tasks": many_tasks(options.parts),
+        "plan": plan(20, 10_000),
         "cores": cores(),
         "date": datetime.date.today().isoformat(),
         "provenance": provenance("batch", "regularisers"),
     }
     options.output.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({name: made[name] for name in ("training", "side_by_side", "memory", "parts", "tasks")}, indent=1))
+    print(
+        json.dumps(
+            {name: made[name] for name in ("training", "side_by_side", "memory", "parts", "tasks", "plan")}, indent=1
+        )
+    )
 
 
 # --- time ------------------------------------------------------------------------------------------
@@ -203,6 +209,26 @@ def many_tasks(count: int) -> dict | None:
         run = client.get_executor(pure=False).submit
         seconds = seconds_of(lambda: [future.result() for future in [run(os.getpid) for _ in range(count)]])
     return {"tasks": count, "seconds": seconds}
+
+
+def plan(arms: int, seeds: int) -> dict:
+    """What `seeds` seeds of `arms` arms would come to, by the committed run's times and sizes, in parts of 16."""
+    heads = map(records.read_head, (ROOT / "results/reference/regularisers/bn").glob("seeds-*"))
+    head = max(heads, key=lambda head: head["provenance"]["replicas_together"])
+    each = head["provenance"]["seconds"] / head["provenance"]["replicas_together"]
+    logits = 2 * 10 * head["dataset"]["test_images"]  # float16, ten classes
+    parts = arms * -(-seeds // chunks.MOST)
+    size = arms * seeds * (logits + 4 * head["provenance"]["parameters"])
+    return {
+        "arms": arms,
+        "seeds_per_arm": seeds,
+        "seconds_per_seed": each,
+        "core_hours": arms * seeds * each / 3600,
+        "tasks": parts + arms,
+        "files": 5 * parts,
+        "gigabytes": size / 1e9,
+        "gigabytes_to_read_an_arm": seeds * logits / 1e9,
+    }
 
 
 def this_script(*words: str, **around: str) -> str:
