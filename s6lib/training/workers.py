@@ -61,6 +61,7 @@ def train_in_workers(trials: Sequence[Trial], dataset: Dataset, deal: Deal, prec
                             raise WorkerError(f"{seeds_text(worker.group)} of {trials[0].name}: {why}")
                         todo.insert(0, worker.task)
                     else:
+                        progress.note(worker.group, worker.told)  # its last word may have come since
                         progress.finish(worker.group)
                 progress.show()
         finally:
