@@ -1,6 +1,6 @@
 # The targets and variables below explain themselves: `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run-all run summary report status plan prune check test test-all test-faults nbval references docs figures gallery publish-url lock lab bench lint clean
+.PHONY: help run-all run summary decide report status plan prune check test test-all test-faults nbval references docs figures gallery publish-url lock lab bench lint clean
 SHELL := /bin/bash
 
 PYTHON    ?= python3
@@ -14,15 +14,16 @@ PRECISION ?=##           auto, float32, bfloat16, float64
 JOBS      ?=##           trials at a time; empty: one per GPU, else what keeps the cores busy
 WORKERS   ?=##           processes that share a trial's seeds; empty: the cores divided by JOBS
 RESULTS   ?= results##   folder that holds the runs
-NAME      ?=##           the run that report shows: reference, quick, full; empty: the profile's
+NAME      ?=##           the run that report shows, or decide adds to: reference, quick, full
+HOURS     ?=##           decide stops after so many; empty: when nothing is left to decide
 STALE     ?= keep##      rerun: run again what older code made
 SCHEDULER ?=##           Dask: tcp://host:port, tls://host:port, local:N, slurm
 
 # A misspelt variable is an error, not a run with other settings.
-KNOWN   := PYTHON PROFILE STUDY TRIAL DATASET SEEDS EPOCHS PRECISION JOBS WORKERS RESULTS NAME STALE SCHEDULER URL NOTEBOOKS YES
+KNOWN   := PYTHON PROFILE STUDY TRIAL DATASET SEEDS EPOCHS PRECISION JOBS WORKERS RESULTS NAME HOURS STALE SCHEDULER URL NOTEBOOKS YES
 UNKNOWN := $(strip $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))))
 ifneq ($(UNKNOWN),)
-$(error unknown variable $(UNKNOWN); valid: $(wordlist 1,14,$(KNOWN)))
+$(error unknown variable $(UNKNOWN); valid: $(wordlist 1,15,$(KNOWN)))
 endif
 
 VENV    := .venv/bin
@@ -57,6 +58,11 @@ run: $(READY) ## run one trial: make run TRIAL=gbn
 
 summary: $(READY) ## execute the summary notebook on what is there
 	@$(VENV)/python -m s6lib summary $(SELECT)
+
+decide: $(READY) ## add seeds, look by look, until claims are decided: make decide STUDY=regularisers HOURS=3
+	@$(VENV)/python -m s6lib decide --study "$(STUDY)" --trial "$(TRIAL)" --dataset "$(DATASET)" --seeds "$(SEEDS)" \
+	  --epochs "$(EPOCHS)" --precision "$(PRECISION)" --results "$(RESULTS)" --run "$(NAME)" --jobs "$(JOBS)" \
+	  --workers "$(WORKERS)" --scheduler "$(SCHEDULER)" --hours "$(HOURS)"
 
 report: $(READY) ## one page of a run, report.html, from its records: make report NAME=reference
 	@$(VENV)/python -m s6lib report $(SELECT) --run "$(NAME)"

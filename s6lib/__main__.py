@@ -14,6 +14,7 @@ def parser() -> argparse.ArgumentParser:
     texts = {
         "plan": "show what would run with which parameters",
         "run": "run what is not done yet, then the summary notebook",
+        "decide": "add seeds, look by look, until the studies' claims are decided",
         "status": "done, running, failed, missing, stale, and the time left",
         "summary": "execute the summary notebook on what is there",
         "report": "make the run's page, report.html, and leaderboard.csv from its records",
@@ -25,7 +26,10 @@ def parser() -> argparse.ArgumentParser:
         add_selection(command)
     made["prune"].add_argument("--yes", action="store_true", help="delete them")
     made["plan"].add_argument("--count", action="store_true", help="print the number of trials only")
-    add_running(made["run"])
+    for name in ("run", "decide"):
+        add_running(made[name])
+    made["decide"].add_argument("--hours", default="", help="stop after so many; the same command goes on")
+    made["decide"].set_defaults(profile="full")
     return top
 
 
@@ -67,6 +71,10 @@ def main(words: list[str] | None = None) -> int:
             from s6lib.report.page import build
 
             return build.main(request.folder)
+        if arguments.command == "decide":
+            from s6lib.batch import decide
+
+            return decide.decide(request, number("hours", arguments.hours, float))
         if arguments.command == "run":
             return runner.run(request, number("index", arguments.index, int))
         if arguments.command in ("prune", "clean"):
@@ -89,7 +97,7 @@ def make_request(arguments: argparse.Namespace):
         overrides[name] = plain(value)
     chosen = {name: getattr(arguments, name) for name in ("profile", "study", "trial", "run")}
     extra = {}
-    if arguments.command == "run":
+    if arguments.command in ("run", "decide"):
         extra = {
             "scheduler": arguments.scheduler,
             "stale": arguments.stale or "keep",

@@ -27,7 +27,13 @@ class Project:
         self.write(**trials)
         self.started: list[subprocess.Popen] = []
         self.temporary = Path(tempfile.mkdtemp(prefix="s6t", dir="/tmp"))  # short: sockets go below it
-        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary), "S6_QUIET": "", "S6_PAGE": "no"}
+        self.environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(self.temporary),
+            "S6_QUIET": "",
+            "S6_PAGE": "no",
+        }
         self.environment["CUDA_VISIBLE_DEVICES"] = ""
 
     def write(self, **trials: tuple[str, dict]) -> None:

@@ -45,7 +45,7 @@ def test_nothing_stands_in_the_way_of_a_verdict():
 
 
 def test_predictions_give_the_recorded_accuracy():
-    # half-precision predictions lose at most two images of 10,000
+    # classes taken from half-precision logits, as in the parts of November 2026, lose at most two images of 10,000
     for record in FOUND:
         recomputed = 100 * measures.correct(record).mean(1)
         assert abs(recomputed - measures.test_accuracy(record)).max() <= 0.02

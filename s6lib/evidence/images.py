@@ -1,28 +1,27 @@
 """Errors per test image: which are missed, by how many seeds, how surely, and calibration."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import special
+from scipy import stats as scipy_stats
 
 from s6lib.evidence.measures import correct
 from s6lib.records import Record
 
 
-def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> np.ndarray:
     """sum_b (n_b / n) * |accuracy_b - confidence_b| over equal-width bins of the top class's probability, percent.
 
-    `logits` [R, n, 10] gives [R], [n, 10] a scalar. Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599.
+    `confidence`, the top class's probability, and `right` [R, n] give [R], [n] a scalar. Naeini et al. 2015; Guo et
+    al. 2017, arXiv 1706.04599.
     """
-    wide = np.asarray(logits, np.float64)
-    stacked = wide.reshape(-1, *wide.shape[-2:])  # [R, n, 10]
-    confidence = special.softmax(stacked, -1).max(-1)
-    right = stacked.argmax(-1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1) + bins * np.arange(len(stacked))[:, None]
-    sums = np.bincount(place.ravel(), (right - confidence).ravel(), bins * len(stacked))
-    error = np.abs(sums.reshape(len(stacked), bins)).sum(1) / stacked.shape[1]
-    return 100 * error.reshape(wide.shape[:-2])
+    sure = np.asarray(confidence, np.float64).reshape(-1, np.shape(confidence)[-1])  # [R, n]
+    place = np.minimum((sure * bins).astype(int), bins - 1) + bins * np.arange(len(sure))[:, None]
+    sums = np.bincount(place.ravel(), (right - sure).ravel(), bins * len(sure))
+    error = np.abs(sums.reshape(len(sure), bins)).sum(1) / sure.shape[1]
+    return 100 * error.reshape(np.shape(confidence)[:-1])
 
 
 def per_image_errors(record: Record) -> pd.DataFrame:
@@ -32,17 +31,42 @@ def per_image_errors(record: Record) -> pd.DataFrame:
     `predicted` is the label, and `confidence` the confidence in it, where nobody erred. Ties between wrong classes go
     to the smaller one.
     """
-    probability = special.softmax(record.logits[record.non_diverged].astype(np.float32), -1)  # [R, n, 10]
-    labels, guesses = record.labels, probability.argmax(-1)
+    sure, guesses = record.confidence[record.non_diverged], record.predicted[record.non_diverged]  # [R, n]
+    labels = record.labels
     images = np.arange(len(labels))
     missed = guesses != labels  # [R, n]
     votes = ((guesses[..., None] == np.arange(10)) & missed[..., None]).sum(0)  # [n, 10]
     erred = votes.sum(1)
     predicted = np.where(erred > 0, votes.argmax(1), labels)
     counted = (guesses == predicted) & (missed | (erred == 0))  # the seeds whose confidence is shown
-    confidence = 100 * (probability[:, images, predicted] * counted).sum(0) / np.maximum(counted.sum(0), 1)
+    confidence = 100 * (sure * counted).sum(0) / np.maximum(counted.sum(0), 1)
     columns = {"image": images, "label": labels, "predicted": predicted, "confidence": confidence, "missed_by": erred}
     return pd.DataFrame({**columns, "seeds": len(record.non_diverged)})
+
+
+class Spread(NamedTuple):
+    """Sd over seeds of test accuracy, observed and predicted, points; two-sided p that they are the same."""
+
+    observed: float
+    predicted: float
+    p: float
+
+
+def predicted_sd(record: Record) -> float:
+    """The sd over seeds if every seed missed image i with its own p_i, independently: 100 sqrt(sum p (1 - p)) / n."""
+    right = correct(record)  # [R, n]
+    if len(right) < 2:
+        return float("nan")
+    return float(100 * np.sqrt(right.var(axis=0, ddof=1).sum()) / right.shape[1])
+
+
+def spread(record: Record) -> Spread:
+    """A seed's luck is that of its images (Jordan 2023, arXiv 2304.01910): (R - 1) s^2 / predicted^2 is chi-squared."""
+    accuracy, expected = 100 * correct(record).mean(1), predicted_sd(record)
+    if not expected > 0:
+        return Spread(float("nan"), expected, float("nan"))
+    below = scipy_stats.chi2.cdf(accuracy.var(ddof=1) * (len(accuracy) - 1) / expected**2, len(accuracy) - 1)
+    return Spread(float(accuracy.std(ddof=1)), expected, float(2 * min(below, 1 - below)))
 
 
 def misclassified(record: Record) -> pd.DataFrame:

@@ -45,7 +45,7 @@ def who(record: Record) -> str:
 
 def correct(record: Record) -> np.ndarray:
     """Which images every replica that did not diverge gets right, bool [R, n]."""
-    return record.predictions[record.non_diverged] == record.labels
+    return record.predicted[record.non_diverged] == record.labels
 
 
 def published_for(record: Record, table: str = "best_and_last") -> pd.DataFrame:

@@ -9,12 +9,14 @@ import torch
 from s6lib.data import Dataset
 from s6lib.models.builder import Net
 from s6lib.models.replicas import fuse_replicas
-from s6lib.records import Record
+from s6lib.records import NO_WEIGHTS, Record, RecordError
 from s6lib.training.finished import NotAtHand
 
 
 def network(record: Record, replica: int = 0) -> Net:
-    """The trained network of one replica, in evaluation mode."""
+    """The trained network of one replica that kept its weights, in evaluation mode; else RecordError."""
+    if not record.weights:
+        raise RecordError(f"{record.name}: {NO_WEIGHTS}")
     net = record.trial.build()
     stacked = {name: torch.tensor(value[replica : replica + 1]) for name, value in record.weights.items()}
     net.load_state_dict(fuse_replicas(stacked))
@@ -29,7 +31,7 @@ def batch_noise(record: Record, dataset: Dataset, sizes: Sequence[int] = (8, 16,
     random: the standard deviation of batch means, in units of the channel's own, one row per size and channel.
     Ghost norm with S splits normalises with batch size / S images. No rows where the images are not at hand.
     """
-    if isinstance(dataset, NotAtHand):
+    if not record.weights or isinstance(dataset, NotAtHand):
         return pd.DataFrame(columns=["images", "channel", "noise"])
     chosen = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:4096]
     images = dataset.train_images.cpu()[chosen]

@@ -27,7 +27,7 @@ from s6lib.evidence.measures import MEASURES, left_out
 from s6lib.evidence.statistics import Difference
 from s6lib.records import Record
 from s6lib.studies import STUDIES
-from s6lib.studies.base import Claim, Part, Plan, Study
+from s6lib.studies.base import Claim, Part, Study
 from s6lib.trial import make_trial
 
 ENOUGH_SEEDS = 5  # below that no interval is shown
@@ -56,14 +56,14 @@ class Result:
 # --- parts -----------------------------------------------------------------------------------------
 
 
-def weigh_part(part: Part, records: Records, study: Study, looks: Sequence[int]) -> Result:
-    """A part at the looks made: the last one's contrast and interval, and the sequential p-values.
+def weigh_part(part: Part, records: Records, study: Study, planned: Sequence[int], looks: Sequence[int]) -> Result:
+    """A part at the looks made, of those planned: the last one's contrast and interval, and sequential p-values.
 
     Before the first look the contrast is that of all seeds at hand, for reading only.
     """
     by_look = [_contrast(part, records, study, seeds) for seeds in looks]
     tests = [_one_sided(part, found) for found in by_look]
-    times = [seeds / study.plan.looks[-1] for seeds in study.plan.looks]
+    times = [seeds / planned[-1] for seeds in planned]
     p = {kind: _sequential([test[kind] for test in tests], times) for kind in (tests[0] if tests else {})}
     found = by_look[-1] if by_look else _contrast(part, records, study)
     p_for, p_equal = max(p.get("for", [np.nan])), max(p.get("equal", [np.nan]))
@@ -71,9 +71,9 @@ def weigh_part(part: Part, records: Records, study: Study, looks: Sequence[int])
     return Result(part, found, part.unit or MEASURES[part.measure][1], p_for, p_against, p_equal)
 
 
-def looks_made(records: Sequence[Record], plan: Plan) -> list[int]:
+def looks_made(records: Sequence[Record], planned: Sequence[int]) -> list[int]:
     """The looks, as numbers of seeds, for which every record has all seeds from 0 on."""
-    return [look for look in plan.looks if all(set(range(look)) <= set(record.seeds) for record in records)]
+    return [look for look in planned if all(set(range(look)) <= set(record.seeds) for record in records)]
 
 
 def _contrast(part: Part, records: Records, study: Study, seeds: int | None = None) -> Difference:
@@ -81,7 +81,7 @@ def _contrast(part: Part, records: Records, study: Study, seeds: int | None = No
     sign = -1.0 if part.relation == "below" else 1.0
     weights = [sign * weight for weight in part.weights.values()]
     values = [measured(records[arm], part.measure, seeds) for arm in part.weights]
-    if _is_paired(part, study):
+    if is_paired(part, study):
         both = pd.concat([w * x for w, x in zip(weights, values, strict=True)], axis=1).dropna()
         values, weights = [both.sum(axis=1)], [1.0]
     found = statistics.contrast(values, weights)
@@ -95,7 +95,7 @@ def measured(record: Record, measure: str, seeds: int | None = None) -> pd.Serie
     return values if seeds is None else values[values.index < seeds]
 
 
-def _is_paired(part: Part, study: Study) -> bool:
+def is_paired(part: Part, study: Study) -> bool:
     families = {study.arms[arm].family for arm in part.weights if arm in study.arms}
     return len(part.weights) > 1 and len(families) == 1 and families <= set(study.plan.paired)
 
@@ -144,12 +144,20 @@ def verdicts(records: Iterable[Record], asked: Asked | None = None) -> list[dict
 def _weigh(study: Study, claim: Claim, records: Records) -> dict:
     row: dict[str, Any] = {"study": study.name, "claim": claim.id, "sentence": claim.sentence, "place": claim.place}
     row |= {"reading": claim.reading, "family": f"{study.name}, our own" if claim.own else study.name}
-    row |= {"planned_looks": list(study.plan.looks), "looks": [], "seeds": 0, "p": np.nan, "parts": [], "note": ""}
+    row |= {
+        "arms": list(claim.arms),
+        "planned_looks": list(study.looks(claim)),
+        "looks": [],
+        "seeds": 0,
+        "p": np.nan,
+        "parts": [],
+        "note": "",
+    }
     if lacking := [name for name in claim.arms if name not in records]:
         return row | {"verdict": "missing", "note": f"not run: {', '.join(lacking)}"}
     used = {name: records[name] for name in claim.arms}
-    looks = looks_made(list(used.values()), study.plan)
-    parts = [weigh_part(part, used, study, looks) for part in claim.parts]
+    looks = looks_made(list(used.values()), study.looks(claim))
+    parts = [weigh_part(part, used, study, study.looks(claim), looks) for part in claim.parts]
     reasons, lost = reservations(study, claim, used), sum(map(left_out, used.values()))
     row |= {"seeds": min(len(record.non_diverged) for record in used.values()), "parts": list(map(_part_row, parts))}
     row["note"] = "; ".join(reasons + [f"{lost} diverged, left out"] * bool(lost))
@@ -195,13 +203,13 @@ def _part_row(result: Result) -> dict:
 
 def reservations(study: Study, claim: Claim, records: Records) -> list[str]:
     """Why these records cannot decide the claim, whatever they show."""
-    used, plan = [records[name] for name in claim.arms], study.plan
+    used, planned = [records[name] for name in claim.arms], study.looks(claim)
     reasons = []
-    if not looks_made(used, plan):
+    if not looks_made(used, planned):
         have = min(len(record.seeds) for record in used)
-        reasons.append(f"{have} seed{'s' * (have != 1)}; the first look is at {plan.looks[0]}, seeds 0 on")
-    if other := sorted({r.dataset["name"] for r in used if r.dataset["name"] != plan.dataset}):
-        reasons.append(f"on {' and '.join(other)}, not {plan.dataset}")
+        reasons.append(f"{have} seed{'s' * (have != 1)}; the first look is at {planned[0]}, seeds 0 on")
+    if other := sorted({r.dataset["name"] for r in used if r.dataset["name"] != study.plan.dataset}):
+        reasons.append(f"on {' and '.join(other)}, not {study.plan.dataset}")
     return reasons + [line for record in used if (line := other_settings(study, record))]
 
 
@@ -210,6 +218,16 @@ def other_settings(study: Study, record: Record) -> str:
     wanted, found = make_trial(study.name, record.name).settings(), record.trial.settings()
     changed = [f"{key} {found[key]}, not {value}" for key, value in wanted.items() if found[key] != value]
     return f"{record.name}: {', '.join(changed)}" if changed else ""
+
+
+def plain(rows: Iterable[dict]) -> list[dict]:
+    """The rows as JSON has them: numbers that are none are None."""
+
+    def number(value: Any) -> Any:
+        return None if isinstance(value, float) and not np.isfinite(value) else value
+
+    made = [{**row, "parts": [{key: number(v) for key, v in part.items()} for part in row["parts"]]} for row in rows]
+    return [{key: number(value) for key, value in row.items()} for row in made]
 
 
 def weakest(row: dict) -> dict | None:

@@ -19,18 +19,12 @@ COLUMNS = ["study", "claim", "part", "estimate", "low", "high", "unit", "verdict
 
 def parts(records: Sequence[Record]) -> pd.DataFrame:
     """A row per part of every claim whose arms are there, with its claim's verdict."""
-    found = verdicts.verdicts(records)
-    if isinstance(found, pd.DataFrame):
-        told = found.set_index(["study", "claim"]).verdict
-        table = verdicts.evidence(records)
-        return table.assign(verdict=[told[row.study, row.claim] for row in table.itertuples()])
     rows = [
         {**part, "part": part["text"], "study": row["study"], "claim": row["claim"], "verdict": row["verdict"]}
-        for row in found
+        for row in verdicts.verdicts(records)
         for part in row["parts"]
     ]
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return table[table.estimate.notna()]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def forest(records: Sequence[Record], study: str) -> Figure:

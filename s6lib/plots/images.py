@@ -1,6 +1,6 @@
 """The digits themselves: samples, those misclassified, and what they are taken for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,14 +17,21 @@ from s6lib.evidence.images import commonly_missed, misclassified, per_image_erro
 from s6lib.evidence.measures import who
 from s6lib.plots.style import data_title, panel, said_empty, say, title
 from s6lib.records import Record
+from s6lib.records.images import hardest, images_of
 from s6lib.studies.base import GREEN, GREY, RED
 from s6lib.training.finished import NotAtHand
 
 BARE: dict = {"xticks": [], "yticks": []}
+Images = dict[int, np.ndarray]  # number of a test image -> pixels [28, 28]
 
 
 def samples(
-    dataset: data.Dataset, rotation: float, rotate_after_normalise: bool = False, count: int = 10, seed: int = 0
+    dataset: data.Dataset,
+    rotation: float,
+    rotate_after_normalise: bool = False,
+    count: int = 10,
+    seed: int = 0,
+    shift: int = 0,
 ) -> Figure:
     """The first `count` training images as loaded, and twice as a replica gets them: rotated and normalised."""
     if isinstance(dataset, NotAtHand):
@@ -32,15 +39,16 @@ def samples(
         say(ax, f"the images of {dataset.title} are not at hand")
         ax.set_axis_off()
         return figure
-    augment = data.Augmenter(dataset, rotation, rotate_after_normalise)
+    augment = data.Augmenter(dataset, rotation, rotate_after_normalise, shift)
     index, source = torch.arange(count)[:, None].expand(-1, 2), torch.Generator().manual_seed(seed)
-    moves = data.random_moves(2 * count, rotation, 0, source).view(count, 2) if rotation else None
+    moves = data.random_moves(2 * count, rotation, shift, source).view(count, 2) if rotation or shift else None
     drawn = augment(index, moves).transpose(0, 1).numpy()  # [2, count, 28, 28]
     ends = f"({drawn.min():.2f} to {drawn.max():.2f})"
     names = ["as loaded\n(0 to 255)", *(f"as trained on,\ndraw {k}\n{ends}" for k in (1, 2))]
     figure, grid = plt.subplots(3, count, figsize=(0.85 * count + 1.2, 3.3), squeeze=False, subplot_kw=BARE)
     corners = "after normalising: corners mean grey" if rotate_after_normalise else "corners filled with black"
     how = f"rotated by up to {rotation:g}° either way, {corners}" if rotation else "not rotated"
+    how += f", shifted by up to {shift} pixel{'s' * (shift > 1)}" if shift else ""
     figure.suptitle(f"{dataset.title}: {how}", x=0.01, ha="left")
     for line, images, name in zip(grid, (dataset.train_images[:count].numpy(), *drawn), names, strict=True):
         for ax, image in zip(line, images, strict=True):
@@ -57,12 +65,12 @@ def misclassified_grid(
     """The test images most seeds miss, hardest first, labelled "7 → 2, 98 %, missed by 3 of 5"; 25 as 5x5, 10 as 5x2.
 
     `numbers` shows these images instead, in this order, so that trials can be compared. `images` are the test images
-    [n, 28, 28]; without them they are loaded by the record's data set, see `images_of`.
+    [n, 28, 28]; without them those kept with the run are shown, or the record's data set is loaded, see `at_hand`.
     """
     chosen = misclassified(record)[:count] if numbers is None else per_image_errors(record).iloc[list(numbers)]
     down = max(-(-len(chosen) // 5), 1)
     figure, grid = plt.subplots(down, 5, figsize=(9, 0.6 + 2.15 * down), squeeze=False, subplot_kw=BARE)
-    shown, trouble = at_hand(record, images)
+    shown, trouble = at_hand(record, images, chosen.image)
     which = "chosen by number" if numbers is not None else "most seeds miss" if len(chosen) else "missed: none"
     title(figure, [record], f"test images {which}{trouble}")
     for ax, row in zip(grid.flat, chosen.itertuples(), strict=False):
@@ -83,7 +91,7 @@ def grids_side_by_side(records: Sequence[Record], count: int = 10, images: np.nd
     figure, grid = plt.subplots(down, across, figsize=size, squeeze=False, subplot_kw=BARE)
     if said_empty(grid[0, 0], records):
         return figure
-    shown, trouble = at_hand(records[0], images)
+    shown, trouble = at_hand(records[0], images, numbers)
     text = f"{data_title(records)}\nthe {len(numbers)} test images all trials miss most{trouble}"
     figure.suptitle(text, x=0.01, ha="left")
     for column, record in zip(grid.T, records, strict=True):
@@ -105,7 +113,7 @@ def changed_images(
         return None
     table = changed(record, control, count)
     figure, grid = plt.subplots(2, count, figsize=(1.8 * count + 0.4, 5.2), squeeze=False, subplot_kw=BARE)
-    shown, trouble = at_hand(record, images)
+    shown, trouble = at_hand(record, images, table.image)
     text = f"{data_title([record])}: {record.name} against {control.name}, images on which they differ most{trouble}"
     figure.suptitle(text, x=0.01, ha="left")
     ours, theirs = per_image_errors(record), per_image_errors(control)
@@ -122,9 +130,9 @@ def changed_images(
     return figure
 
 
-def draw_tile(ax: Axes, images: np.ndarray | None, number: int, colour: str, line: str = "-") -> None:
+def draw_tile(ax: Axes, images: Images, number: int, colour: str, line: str = "-") -> None:
     """One image, or a word that it is not at hand, in a coloured frame."""
-    if images is None:
+    if number not in images:
         ax.set_facecolor("#eeeeee")
         ax.set_aspect("equal")
         say(ax, "image not\nat hand")
@@ -134,7 +142,7 @@ def draw_tile(ax: Axes, images: np.ndarray | None, number: int, colour: str, lin
         spine.set(visible=True, color=colour, linewidth=2.5, linestyle=line)
 
 
-def draw_digit(ax: Axes, images: np.ndarray | None, row) -> None:
+def draw_digit(ax: Axes, images: Images, row) -> None:
     """One image with what the seeds take it for; the frame is red where most miss it, green where none does."""
     colour = RED if 2 * row.missed_by > row.seeds else GREY if row.missed_by else GREEN
     draw_tile(ax, images, row.image, colour, "-" if row.missed_by else ":")
@@ -142,25 +150,19 @@ def draw_digit(ax: Axes, images: np.ndarray | None, row) -> None:
     ax.set_title(f"{arrow}, {row.confidence:.0f} %\nmissed by {row.missed_by} of {row.seeds}", fontsize=8)
 
 
-def images_of(record: Record) -> np.ndarray:
-    """The test images [n, 28, 28] the record's logits are of. Raises DataError when they cannot be had."""
-    name, *rest = record.dataset["name"].split("-")
-    dataset = data.load(name)
-    if rest[:2] == ["held", "out"]:
-        dataset = data.hold_out(dataset, int(rest[2]))
-    elif rest:
-        dataset = data.limit(dataset, *map(int, rest))
-    if dataset.checksum != record.dataset["checksum"]:
-        raise data.DataError(f"{record.dataset['name']}: other images than the record was made with (checksum differs)")
-    return dataset.test_images.numpy()
-
-
-def at_hand(record: Record, images: np.ndarray | None) -> tuple[np.ndarray | None, str]:
-    """The given images or the record's own; None and a line that says why where they cannot be had."""
+def at_hand(record: Record, images: np.ndarray | None, numbers: Iterable[int]) -> tuple[Images, str]:
+    """The test images `numbers`: as given, as kept beside the run, or as loaded; and why where some cannot be had."""
+    wanted = [int(number) for number in numbers]
+    if images is not None:
+        return {number: images[number] for number in wanted}, ""
+    kept = hardest(record)
+    if set(wanted) <= set(kept):
+        return kept, ""
     try:
-        return (images_of(record) if images is None else images), ""
+        loaded = images_of(record)
+        return {number: loaded[number] for number in wanted}, ""
     except data.DataError as error:
-        return None, f"\nimages not at hand: {str(error)[:90]}"
+        return kept, f"\nimages not at hand: {str(error)[:90]}"
 
 
 @panel(6, 5.2)

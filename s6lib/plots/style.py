@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from PIL import Image
 
 from s6lib.evidence.verdicts import ENOUGH_SEEDS
-from s6lib.records import Record
+from s6lib.records import NO_WEIGHTS, Record
 from s6lib.studies import find_arm
 from s6lib.studies.base import COLOURS
 
@@ -118,6 +118,15 @@ def said_empty(ax: Axes, records: Sequence[Record]) -> bool:
         say(ax, "no records")
         ax.set_axis_off()
     return not records
+
+
+def weightless(record: Record) -> Figure:
+    """A figure that says why it shows nothing: the record was kept without weights."""
+    figure, ax = plt.subplots(figsize=(7, 1.6))
+    title(figure, [record], "no weights")
+    say(ax, NO_WEIGHTS.replace(": ", ":\n"))
+    ax.set_axis_off()
+    return figure
 
 
 def say(ax: Axes, text: str) -> None:

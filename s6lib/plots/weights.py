@@ -8,19 +8,25 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from scipy import special
 
 from s6lib.evidence.images import expected_calibration_error
 from s6lib.evidence.measures import correct, who
-from s6lib.plots.style import MARKERS, panel, said_empty, say, title, trial_style
-from s6lib.records import Record
+from s6lib.plots.style import MARKERS, panel, said_empty, say, title, trial_style, weightless
+from s6lib.records import NO_WEIGHTS, Record
 from s6lib.studies.base import BLACK, BLUE, COLOURS, GREY, RED, SKY
 
 
 def layer_weights(record: Record, wanted: Callable[[str, np.ndarray], bool]) -> dict[str, np.ndarray]:
     """The weights [R, ...] that are `wanted`, of the replicas that did not diverge, in the network's order."""
     names = sorted((name for name, w in record.weights.items() if wanted(name, w)), key=lambda n: int(n.split(".")[1]))
-    return {name: record.weights[name][record.non_diverged] for name in names}
+    return {name: record.weights[name][record.weighed] for name in names}
+
+
+def kept(record: Record) -> str:
+    """Whose weights a figure shows: a small record has those of its first seeds alone."""
+    if record.weight_seeds is None or len(record.weight_seeds) == len(record.seeds):
+        return who(record)
+    return f"{len(record.weighed)} of {len(record.seeds)} seeds, whose weights were kept"
 
 
 def convolutions(record: Record) -> list[np.ndarray]:
@@ -42,7 +48,7 @@ def batch_noise(records: Sequence[Record], table: pd.DataFrame, *, ax: Axes) -> 
     """
     (record,) = records
     if table.empty:
-        say(ax, "the training images are not at hand")
+        say(ax, "the training images are not at hand" if record.weights else NO_WEIGHTS.replace(": ", ":\n"))
         return f"{record.name}, first normaliser"
     ax.plot(table.images, table.noise, "o", color=trial_style(record)[0], ms=4, alpha=0.6, label="one channel")
     middle = table.groupby("images").noise.median()
@@ -56,20 +62,19 @@ def batch_noise(records: Sequence[Record], table: pd.DataFrame, *, ax: Axes) -> 
     ax.xaxis.set_minor_locator(NullLocator())
     two_digits = FuncFormatter(lambda value, _: f"{value:.2g}")
     ax.yaxis.set(minor_locator=NullLocator(), major_locator=LogLocator(10, (1, 2, 5)), major_formatter=two_digits)
-    return f"{record.name}, first normaliser, seed {record.seeds[0]}"
+    return f"{record.name}, first normaliser, seed {(record.weight_seeds or record.seeds)[0]}"
 
 
 @panel(6.5, 4)
 def confidence(records: Sequence[Record], *, ax: Axes) -> str:
     """How sure the seeds are of right and of wrong answers, and their mean expected calibration error."""
     (record,) = records
-    logits = record.logits[record.non_diverged].astype(np.float32)
-    sure, right = 100 * special.softmax(logits, -1).max(-1), correct(record)  # [R, n]
+    sure, right = 100 * record.confidence[record.non_diverged], correct(record)  # [R, n]
     for kind, chosen, colour, hatch in (("right", right, BLUE, ""), ("wrong", ~right, RED, "///")):
         label = f"{kind} answers ({chosen.sum():,})"
         bins = np.linspace(0, 100, 41).tolist()
         ax.hist(sure[chosen], bins, color=colour, hatch=hatch, edgecolor="white", alpha=0.75, label=label)
-    error = f"{expected_calibration_error(logits, record.labels).mean():.2f} %" if len(logits) else "unknown"
+    error = f"{expected_calibration_error(sure / 100, right).mean():.2f} %" if len(sure) else "unknown"
     ax.set(yscale="log" if right.size else "linear", xlabel="confidence: probability of the predicted class (%)")
     ax.set_ylabel(f"answers (count, {who(record)}, log scale)")
     ax.legend(loc="upper left")
@@ -78,16 +83,18 @@ def confidence(records: Sequence[Record], *, ax: Axes) -> str:
 
 def weight_histogram(record: Record, near: float = 1e-3) -> Figure:
     """Sizes of the convolution weights, and per layer the share that is exactly 0 or smaller than `near`."""
+    if not record.weights:
+        return weightless(record)
     layers = convolutions(record)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
-    title(figure, [record], f"convolution weights, {who(record)}")
+    title(figure, [record], f"convolution weights, {kept(record)}")
     sizes = np.concatenate([w.ravel() for w in layers])
     bins = np.logspace(-7, 1, 81).tolist()
     left.hist(np.clip(sizes[sizes > 0], bins[0], bins[-1]), bins, color=trial_style(record)[0])
     left.axvspan(bins[0], near, color=GREY, alpha=0.18, linewidth=0)
     zeros = f"shaded: |w| < {near:g}\nexactly 0: {(sizes == 0).sum():,} of {sizes.size:,}"
     left.text(0.03, 0.96, zeros, transform=left.transAxes, va="top", fontsize=9)
-    left.set(xscale="log", xlabel="|w| (no unit)", ylabel=f"weights (count, {who(record)} together)")
+    left.set(xscale="log", xlabel="|w| (no unit)", ylabel=f"weights (count, {kept(record)} together)")
     exact = np.array([percent(w == 0) for w in layers])
     small = np.array([percent(w < near) for w in layers]) - exact
     names = [f"conv {k} ({np.prod(w.shape[1:]):,})" for k, w in enumerate(layers, 1)]
@@ -107,6 +114,8 @@ def zeros_by_layer(records: Sequence[Record], near: float = 1e-3) -> Figure:
     if said_empty(axes[0], records):
         return figure
     title(figure, records, "convolution weights, mean over seeds")
+    if bare := [record.name for record in records if not record.weights]:
+        say(axes[0], f"{', '.join(bare)}: without weights;\ntrain to see")
     for record in records:
         colour, line, marker = trial_style(record)
         layers = convolutions(record)
@@ -127,7 +136,7 @@ def scale_histogram(records: Sequence[Record], near: float = 0.05, *, ax: Axes) 
     (record,) = records
     scales = layer_weights(record, lambda name, w: name.endswith(".weight") and w.ndim in (2, 4))
     if not scales:
-        say(ax, "no normaliser, so no scales")
+        say(ax, "no normaliser, so no scales" if record.weights else NO_WEIGHTS.replace(": ", ":\n"))
     flat = np.concatenate([np.empty(0), *(w.ravel() for w in scales.values())])
     ends = min(-near, flat.min(initial=0)), max(1.5, flat.max(initial=0))
     ax.hist(flat, np.linspace(*ends, 61).tolist(), color=trial_style(record)[0])
@@ -136,7 +145,7 @@ def scale_histogram(records: Sequence[Record], near: float = 0.05, *, ax: Axes) 
     ax.axvline(1, color=BLACK, ls=":", lw=1)
     share = f"{(np.abs(flat) < near).sum()} of {flat.size:,} scales within {near:g} of 0 (shaded)\ndotted: 1, the start"
     ax.text(0.98, 0.96, share, transform=ax.transAxes, ha="right", va="top", fontsize=9)
-    ax.set(xlabel="scale gamma (no unit)", ylabel=f"scales (count, {who(record)})")
+    ax.set(xlabel="scale gamma (no unit)", ylabel=f"scales (count, {kept(record)})")
     return f"{record.name}, learned scales of the normalisers"
 
 
@@ -145,13 +154,15 @@ def ghost_statistics(record: Record) -> Figure:
 
     Raises ValueError for a trial without ghost norm.
     """
+    if not record.weights and record.trial.normaliser == "ghost":
+        return weightless(record)
     means = layer_weights(record, lambda name, w: name.endswith("running_mean") and w.ndim == 3)  # [R, S, C]
     variances = layer_weights(record, lambda name, w: name.endswith("running_var") and w.ndim == 3)
     if not means:
         raise ValueError(f"{record.name}: normaliser {record.trial.normaliser!r} keeps no ghost splits; valid: 'ghost'")
     size = (2.7 * len(means) + 0.6, 5.2)
     figure, grid = plt.subplots(2, len(means), figsize=size, sharey="row", squeeze=False)
-    title(figure, [record], f"ghost splits against their mean, one mark per channel, {who(record)}")
+    title(figure, [record], f"ghost splits against their mean, one mark per channel, {kept(record)}")
     for column, mean, variance in zip(grid.T, means.values(), variances.values(), strict=True):
         centre, width = mean.mean(1, keepdims=True), variance.mean(1, keepdims=True)  # [R, 1, C]
         _splits(column[0], centre, 100 * (mean - centre) / np.sqrt(np.maximum(width, 1e-12)))

@@ -4,7 +4,7 @@
         record.json          trial, data set, seeds, provenance, SHA-256 of the files below and of itself
         history.csv          seed, epoch, learning_rate, train_loss, train_accuracy, test_loss, test_accuracy, seconds
         weight_norms.csv     seed, epoch, sum_abs, sum_squares over all parameters; epoch 0 is after the first batch
-        predictions.npz      float16 logits [replica, image, class], labels, seeds
+        predictions.npz      float16 logits [replica, image, class], labels, seeds; for the small form see `answers`
         weights.safetensors  {name: [replica, ...]}: entry r is the state dict of the plain network of replica r
 
 A part's name says its seeds and a short key of trial, data and precision. A record is all parts of one key, read
@@ -28,6 +28,7 @@ from s6lib.records.reading import read as read
 from s6lib.records.reading import where as where
 from s6lib.records.record import FILES as FILES
 from s6lib.records.record import HISTORY as HISTORY
+from s6lib.records.record import NO_WEIGHTS as NO_WEIGHTS
 from s6lib.records.record import PRECISIONS as PRECISIONS
 from s6lib.records.record import RAW as RAW
 from s6lib.records.record import WEIGHT_NORMS as WEIGHT_NORMS

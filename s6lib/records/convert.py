@@ -43,13 +43,16 @@ def split(record: Record) -> list[Record]:
 
 def select(record: Record, seeds: list[int]) -> Record:
     rows = [record.seeds.index(seed) for seed in seeds]
+    kept = record.seeds if record.weight_seeds is None else record.weight_seeds
+    weighed = [row for row, seed in enumerate(kept) if seed in seeds]
     return dataclasses.replace(
         record,
         seeds=seeds,
         history=record.history[record.history.seed.isin(seeds)],
         weight_norms=record.weight_norms[record.weight_norms.seed.isin(seeds)],
-        logits=record.logits[rows],
-        weights={name: value[rows] for name, value in record.weights.items()},
+        logits=None if record.logits is None else record.logits[rows],
+        weights={name: value[weighed] for name, value in record.weights.items()},
+        weight_seeds=[kept[row] for row in weighed],
         diverged=[entry for entry in record.diverged if entry["seed"] in seeds],
     )
 
@@ -59,7 +62,7 @@ def _compare(old: Record, parts: list[Record]) -> None:
         again = select(old, part.seeds)
         same = again.history.reset_index(drop=True).equals(part.history)
         same &= again.weight_norms.reset_index(drop=True).equals(part.weight_norms)
-        same &= np.array_equal(again.logits, part.logits, equal_nan=True)
+        same &= np.array_equal(again._logits, part._logits, equal_nan=True)
         same &= all(np.array_equal(again.weights[name], part.weights[name], equal_nan=True) for name in again.weights)
         if not same:
             raise RecordError(f"{old.path}: {part.path} does not read back with its numbers; the old one was kept")

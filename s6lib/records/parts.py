@@ -10,7 +10,6 @@ import secrets
 import shutil
 import socket
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,6 +20,7 @@ import pandas as pd
 import safetensors.numpy
 
 from s6lib import paths
+from s6lib.records import answers
 from s6lib.records.record import FILES, HISTORY, RAW, WEIGHT_NORMS, Record, RecordError
 
 PART = re.compile(r"seeds-([0-9]+(?:-[0-9]+)?(?:_[0-9]+(?:-[0-9]+)?)*)\.([0-9a-f]{8})(?:\.[0-9]+)?")
@@ -66,11 +66,11 @@ def part_folders(root: str | Path) -> Iterator[Path]:
 # --- writing ---------------------------------------------------------------------------------------
 
 
-def add(record: Record, root: str | Path = "") -> Path:
+def add(record: Record, root: str | Path = "", finished: str = "") -> Path:
     """Writes `record` as one more part of its trial below `root` (the current results folder) and returns its folder.
 
     Where others have added the same seeds, trained by the same code, in the meantime, theirs stand and nothing is
-    written: a line says so and theirs is returned.
+    written: a line says so and theirs is returned. `finished` is the time of a part that is copied.
     """
     trial = Path(root or paths.interactive_results(), record.trial.study, record.name)
     key = key_of(record.trial.settings(), record.dataset, record.provenance.get("precision", ""))
@@ -81,7 +81,7 @@ def add(record: Record, root: str | Path = "") -> Path:
     temporary = trial / f".partial-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         temporary.mkdir(parents=True)
-        _write_files(record, temporary)
+        _write_files(record, temporary, finished)
         place = commit_folder(temporary, trial / part_name(record.seeds, key))
     except OSError as error:
         raise RecordError(f"{trial}: could not be written ({error}); nothing was left there") from error
@@ -157,24 +157,25 @@ def _age(path: Path) -> float:
         return 0.0
 
 
-def _write_files(record: Record, folder: Path) -> None:
+def _write_files(record: Record, folder: Path, finished: str) -> None:
     record.history.to_csv(folder / "history.csv", index=False)
     record.weight_norms.to_csv(folder / "weight_norms.csv", index=False)
     with (folder / "predictions.npz").open("wb") as file:
-        np.savez_compressed(file, logits=record.logits, labels=record.labels, seeds=np.array(record.seeds))
+        np.savez_compressed(file, **answers.arrays_of(record))  # type: ignore[arg-type]
     (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(record.weights))
     seconds = time.time()
     head = {
-        "format": 2,
+        "format": 3,
         "trial": record.trial.settings(),
         "dataset": record.dataset,
         "seeds": record.seeds,
+        "weight_seeds": record.seeds if record.weight_seeds is None else record.weight_seeds,
         "diverged": record.diverged,
         "provenance": record.provenance,
         "finished": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{int(seconds % 1 * 1e6):06d}Z",
         "files": {name: sha256(folder / name) for name in FILES},
     }
-    if earlier := record.provenance.get("finished"):  # of a converted record
+    if earlier := finished or record.provenance.get("finished"):  # of a converted record
         head["finished"] = earlier
     (folder / "record.json").write_text(json.dumps({**head, "sha256": _digest(head)}, indent=1) + "\n")
 
@@ -238,7 +239,7 @@ def _is_counts(value: Any) -> bool:
 
 
 HEAD: dict[str, Check] = {
-    "format": lambda value: value in (1, 2),
+    "format": lambda value: value in (1, 2, 3),
     "trial": lambda value: isinstance(value, dict) and all(map(_is_text, (value.get("name"), value.get("study")))),
     "dataset": lambda value: isinstance(value, dict),
     "seeds": lambda value: _is_counts(value) and len(value) > 0,
@@ -267,6 +268,8 @@ def _wrong_in(head: dict) -> str:
     for name, value in head["provenance"].items():
         if name in PROVENANCE and not PROVENANCE[name](value):
             return f"provenance: {name} is not what it should be"
+    if not _is_counts(weighed := head.get("weight_seeds", [])) or not set(weighed) <= set(head["seeds"]):
+        return "weight_seeds are not among the seeds"
     if not _is_count(1)(head["trial"].get("epochs")):
         return "trial: epochs is missing or not what it should be"
     for entry in head["diverged"]:
@@ -296,19 +299,18 @@ def load(path: str | Path) -> Record:
     """The record in the part `path` alone. Raises RecordError naming the folder and what is wrong."""
     folder, head = Path(path), check(path)
     try:
-        logits, labels = _read_predictions(folder / "predictions.npz", head)
         record = Record(
             trial=trial_of(head),
             dataset=head["dataset"],
             seeds=head["seeds"],
             history=_read_table(folder / "history.csv", HISTORY + RAW * bool(head["trial"].get("ema")), head),
             weight_norms=_read_table(folder / "weight_norms.csv", WEIGHT_NORMS, head),
-            logits=logits,
-            labels=labels,
+            **answers.read(folder / "predictions.npz", head),  # type: ignore[arg-type]
             weights=safetensors.numpy.load_file(folder / "weights.safetensors"),
             provenance=head["provenance"],
             diverged=head["diverged"],
             path=folder,
+            weight_seeds=head.get("weight_seeds"),
         )
         _check_contents(record)
     except Exception as error:  # whatever a reader makes of damage that was signed again
@@ -326,23 +328,6 @@ def _trial(settings: str):
     from s6lib.trial import Trial  # needs torch, which `check` does not
 
     return Trial(**json.loads(settings))
-
-
-def _read_predictions(file: Path, head: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels; nothing is unpacked that is larger than its head says."""
-    replicas, images = len(head["seeds"]), head["dataset"]["test_images"]
-    limits = {"logits.npy": 2 * replicas * images * 10, "labels.npy": 8 * images, "seeds.npy": 8 * replicas}
-    with zipfile.ZipFile(file) as archive:
-        sizes = {info.filename: info.file_size for info in archive.infolist()}
-    if set(sizes) != set(limits) or any(sizes[name] > limit + 4096 for name, limit in limits.items()):
-        raise ValueError(f"predictions.npz holds {sizes} bytes; expected {limits}")
-    with np.load(file, allow_pickle=False) as arrays:
-        logits, labels = arrays["logits"], arrays["labels"]
-    if logits.shape != (replicas, images, 10) or logits.dtype.kind != "f":
-        raise ValueError(f"logits are {logits.dtype} {logits.shape}, expected floats {(replicas, images, 10)}")
-    if labels.shape != (images,) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > 9:
-        raise ValueError(f"labels are {labels.dtype} {labels.shape}, expected {images} digits")
-    return logits, labels
 
 
 def _read_table(file: Path, columns: tuple[str, ...], head: dict) -> pd.DataFrame:
@@ -369,5 +354,6 @@ def _check_contents(record: Record) -> None:
     percent = record.history[["train_accuracy", "test_accuracy"]]
     if not percent.map(lambda value: 0 <= value <= 100).all(axis=None):
         raise ValueError("history.csv has accuracies that are not within 0 to 100")
-    if any(value.shape[:1] != (len(record.seeds),) for value in record.weights.values()):
-        raise ValueError(f"weights.safetensors holds tensors that are not of {len(record.seeds)} replicas")
+    weighed = record.seeds if record.weight_seeds is None else record.weight_seeds
+    if any(value.shape[:1] != (len(weighed),) for value in record.weights.values()):
+        raise ValueError(f"weights.safetensors holds tensors that are not of {len(weighed)} replicas")

@@ -191,7 +191,8 @@ def _check_alike(pieces: list[tuple[Record, list[int]]], piece: Record) -> None:
     if not pieces:
         return
     first, shapes = pieces[0][0], lambda record: {name: value.shape[1:] for name, value in record.weights.items()}
-    if not np.array_equal(first.labels, piece.labels) or shapes(first) != shapes(piece):
+    weighed = [one for one, _ in pieces if one.weights][:1] if piece.weights else []
+    if not np.array_equal(first.labels, piece.labels) or any(shapes(one) != shapes(piece) for one in weighed):
         raise RecordError(f"{piece.path}: its labels or weights do not go with those of {first.path}")
 
 
@@ -200,6 +201,8 @@ def _join(folder: Path, pieces: list, left_out: list[str], seeds: Sequence[int] 
     order = sorted(have) if seeds is None else [seed for seed in seeds if seed in have]
     rows = [have.index(seed) for seed in order]
     newest = pieces[-1][0]  # they come in the order in which they were finished
+
+    small = any(one.logits is None for one, _ in pieces)
 
     def arrays(pick) -> np.ndarray:
         return np.concatenate([pick(one)[[one.seeds.index(seed) for seed in new]] for one, new in pieces])[rows]
@@ -215,12 +218,28 @@ def _join(folder: Path, pieces: list, left_out: list[str], seeds: Sequence[int] 
         seeds=order,
         history=table("history"),
         weight_norms=table("weight_norms"),
-        logits=arrays(lambda one: one.logits),
+        logits=None if small else arrays(lambda one: one.logits),
         labels=newest.labels,
-        weights={name: arrays(lambda one, name=name: one.weights[name]) for name in newest.weights},
+        predicted=arrays(lambda one: one.predicted),
+        probabilities=np.stack([arrays(lambda one: one.confidence), arrays(lambda one: one.label_probability)])
+        if small
+        else None,
+        **_weights(pieces, order),
         provenance=newest.provenance,
         diverged=[entry for one, new in pieces for entry in one.diverged if entry["seed"] in new],
         path=folder,
         parts=[{"path": one.path, "seeds": new, "provenance": one.provenance} for one, new in pieces],
         left_out=left_out,
     )
+
+
+def _weights(pieces: list, order: list[int]) -> dict:
+    """The weights, and the seeds they are of: those in `order` whose part kept them."""
+    at: dict[int, tuple[Record, int]] = {}
+    for one, new in pieces:
+        kept = one.seeds if one.weight_seeds is None else one.weight_seeds
+        at |= {seed: (one, row) for row, seed in enumerate(kept if one.weights else []) if seed in new}
+    seeds = [seed for seed in order if seed in at]
+    names = at[seeds[0]][0].weights if seeds else {}
+    weights = {name: np.stack([at[seed][0].weights[name][at[seed][1]] for seed in seeds]) for name in names}
+    return {"weights": weights, "weight_seeds": seeds}

@@ -153,6 +153,13 @@ def speed(e: Evidence, network: str, a: str, b: str) -> str:
     return f"{found[0] / found[1]:.1f}" if all(found) else "—"  # not measured
 
 
+def caution(e: Evidence) -> str:
+    """Said of speeds measured beside other programs' work or in fewer than three rounds."""
+    found = e.measured("cpu")
+    busy = (found["load_before"] or 0) > found["cores"] / 2
+    return "; **provisional**: too few rounds, or a busy machine" if busy or found["rounds"] < 3 else ""
+
+
 def start(e: Evidence, *words: str) -> str:
     """Seconds of a start that benchmarks/growing.py timed."""
     return _n(e.measured("growing")["starts"][" ".join(words)], "1")

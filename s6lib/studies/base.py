@@ -18,6 +18,9 @@ BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, GREY)
 
 MARGIN = 0.05  # percentage points: about one seed's standard deviation on 10,000 test images at 99.5 %
+# The same for other measures, in their units.
+MARGINS = {"late_train_accuracy": 0.075, "first_epochs": 0.2, "late_steps": 0.02, "early_steps": 0.1}
+MARGINS |= {"epochs_to_99_4": 1.0, "test_loss": 0.002, "late_loss_steps": 0.001, "loss_rises": 0.01}
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Claim:
     place: str = ""
     reading: str = ""
     own: bool = False
+    looks: tuple[int, ...] = ()  # in place of the plan's
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -82,6 +86,10 @@ class Plan:
     paired: tuple[str, ...] = ()
     dataset: str = "mnist"
 
+    def __post_init__(self) -> None:
+        if not self.looks or min(self.looks) < 2 or list(self.looks) != sorted(set(self.looks)):
+            raise ValueError(f"looks={self.looks!r}: expected rising numbers of seeds, from 2 on, such as (10, 20, 30)")
+
 
 @dataclass(frozen=True)
 class Study:
@@ -96,11 +104,22 @@ class Study:
     claims: tuple[Claim, ...] = ()
     plan: Plan = Plan()
     controls: dict[str, str] = field(default_factory=dict)  # arm -> what it is held against; "study/arm" of another
+    runs: dict[str, str] = field(
+        default_factory=dict
+    )  # arm -> the entry of studies.toml that trains it, if not its own
+
+    def run(self, arm: str) -> str:
+        """The entry of studies.toml that trains an arm: of its own name, or a notebook that trains several."""
+        return self.runs.get(arm, arm)
 
     def control(self, arm: str) -> tuple[str, str] | None:
         """Study and arm of the control of `arm`; None for a control itself."""
         study, _, name = self.controls.get(arm, "").rpartition("/")
         return (study or self.name, name) if name else None
+
+    def looks(self, claim: Claim) -> tuple[int, ...]:
+        """The numbers of seeds at which a claim is tested."""
+        return claim.looks or self.plan.looks
 
     def settings(self, arm: str) -> dict[str, Any]:
         """The protocol with the settings of `arm` in place of its own; the bare protocol for ""."""
@@ -111,8 +130,8 @@ class Study:
 
 
 def more(a: str, b: str, measure: str = "test_accuracy", margin: float | None = MARGIN) -> Part:
-    """The mean of `a` is above that of `b`; of accuracies, a difference below `margin` counts as none."""
-    margin = margin if measure.endswith("test_accuracy") else None
+    """The mean of `a` is above that of `b`; a difference below `margin`, or the measure's own, counts as none."""
+    margin = margin if measure.endswith("test_accuracy") else MARGINS.get(measure)
     return Part(f"{words(measure)}{a} − {b}", {a: 1.0, b: -1.0}, measure, margin=margin)
 
 

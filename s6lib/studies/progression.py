@@ -111,7 +111,7 @@ CLAIMS = (
     Claim("a", "The 258,602-parameter network over-fits: the train-test gap opens by epoch 5 and grows.",
           (above("skeleton", "generalisation_gap_at_5", 0, "running train − test at epoch 5"),
            above("skeleton", "generalisation_gap_growth", 0, "its growth to the end")),
-          "document 003, part 1", "without dropout, running training accuracy is comparable with test accuracy"),
+          "document 003, part 1", "three seeds: one takes hours, and the gap is many times its spread", looks=(3,)),
     Claim("b", "The network with one-channel bottlenecks under-fits: it stays below 99 %.",
           (below("bn_dropout", "late_test_accuracy", 99, "99 − late test accuracy"),),
           "document 003, part 2", "its target; dropout alone lowers running training accuracy, which is not tested"),
@@ -121,11 +121,20 @@ CLAIMS = (
     Claim("c", "The 10,224-parameter network's accuracy revolves around 99.4 % in its last epochs.",
           (Part("|late test accuracy − 99.4| < 0.05", {"gap": 1.0}, "late_over_99_4", "within", MARGIN),),
           "document 003, part 3", "the mean of the last five epochs, within 0.05 points; the schedule is our choice"),
+    Claim("c, constant rate", "The same under a constant learning rate.",
+          (Part("|late test accuracy − 99.4| < 0.05", {"gap_lambda_0": 1.0}, "late_over_99_4", "within", MARGIN),),
+          "document 003, part 3", "the other reading of the unstated schedule, so that c does not hang on our choice"),
+    Claim("c, best epoch", "Its best epoch is above 99.4 %: the target is reached.",
+          (above("gap", "best_test_accuracy", 99.4, "best epoch, over 99.4"),),
+          "document 003, part 3", "as published: the best epoch, chosen on the test set"),
+    Claim("b, cured", "With less dropout the under-fitting goes: running training and test accuracy rise.",
+          (more("gap", "bn_dropout", "late_train_accuracy"), more("gap", "bn_dropout", "late_test_accuracy")),
+          "document 003, part 3", "its third network against its second: confounded with wider bottlenecks"),
     Claim("d", "More groups make group norm better.",
-          (slope(GROUPS, "slope of test accuracy", "points per doubling of the groups", "late_test_accuracy", 0.025),),
+          (slope(GROUPS, "slope of test accuracy", "points per doubling", "late_test_accuracy", MARGIN / 3),),
           "document 004, finding 1", "up to 8 groups: with a channel per group this network's answer is chance"),
     Claim("d, slower", "Fewer groups converge more slowly.",
-          (slope(GROUPS, "slope of test accuracy over epochs 1 to 3", "points per doubling", "first_epochs"),),
+          (slope(GROUPS, "slope of test accuracy over epochs 1 to 3", "points per doubling", "first_epochs", 0.2 / 3),),
           "document 004, finding 1", "mean test accuracy of the first three epochs rises with the groups"),
     Claim("e", "Layer norm per element multiplies the parameters and does not repay them.",
           (Part(f"layer_full − layer < {MARGIN:g}, for 74,284 against 10,224 parameters",
@@ -144,6 +153,8 @@ CLAIMS = (
 CONTROLS = {arm: "groups_1" for arm in ARMS if arm.startswith("groups_") and arm != "groups_1"}
 CONTROLS |= {arm: "gap_lambda_0" for arm in ARMS if arm.startswith("gap_lambda_") and arm != "gap_lambda_0"}
 CONTROLS |= {"layer_full": "layer"}
+RUNS = dict.fromkeys(ARMS, "layer_norm_cost") | dict.fromkeys(("skeleton", "bn_dropout", "gap"), "model_progression")
+RUNS |= {arm: "gn_groups" for arm in ARMS if ARMS[arm].family == "groups"}
 
 STUDY = Study(
     name="progression",
@@ -153,6 +164,7 @@ STUDY = Study(
     arms=ARMS,
     networks={"skeleton": skeleton, "bn_dropout": bn_dropout, "gap": gap},
     claims=CLAIMS,
-    plan=Plan(looks=(10, 20), paired=("lambda",)),
+    plan=Plan(looks=(10,), paired=("lambda",)),
     controls=CONTROLS,
+    runs=RUNS,
 )

@@ -121,10 +121,10 @@ def test_bootstrap_needs_the_same_images():
 
 def test_calibration_error_by_hand():
     # four answers with confidence 0.8, two of them right: |0.5 - 0.8|; always sure and right: 0
-    logits = np.log([[0.8, 0.2]] * 4)
-    assert images.expected_calibration_error(logits, np.array([0, 0, 1, 1])) == pytest.approx(30)
-    sure = np.stack([np.eye(3) * 100, np.eye(3)[[1, 2, 0]] * 100])
-    np.testing.assert_allclose(images.expected_calibration_error(sure, np.arange(3)), [0, 100], atol=1e-6)
+    right = np.array([True, True, False, False])
+    assert images.expected_calibration_error(np.full(4, 0.8), right) == pytest.approx(30)
+    always = np.array([[True] * 3, [False] * 3])
+    np.testing.assert_allclose(images.expected_calibration_error(np.ones((2, 3)), always), [0, 100], atol=1e-6)
 
 
 def test_misclassified_order():

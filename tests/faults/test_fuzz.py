@@ -15,14 +15,15 @@ from s6lib.batch import plan
 from s6lib.provenance import source_fingerprint
 from s6lib.records import Record, RecordError
 from s6lib.records.parts import _digest
+from s6lib.records.small import small
 from s6lib.trial import make_trial
 
 MUTATIONS = 500
 FILES = ("record.json", "history.csv", "predictions.npz", "weight_norms.csv", "weights.safetensors", "run.json")
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory) -> Path:
+@pytest.fixture(scope="module", params=["full", "small"])
+def sound(tmp_path_factory, request) -> Path:
     """A whole record, small, with a run.json as the batch writes it."""
     random_numbers = np.random.default_rng(0)
     rows = [(s, e, 0.1, 1 / e, 90.0, 1 / e, 91.0, 0.1) for s in range(2) for e in (1, 2)]
@@ -37,6 +38,7 @@ def sound(tmp_path_factory) -> Path:
         weights={"w": np.zeros((2, 3), np.float32)},
         provenance={"source": source_fingerprint("batch", "regularisers"), "seconds": 2.5, "threads": 1},
     )
+    record = small(record, weights=1) if request.param == "small" else record
     path = records.add(record, tmp_path_factory.mktemp("sound"))
     info = {"settings": {"epochs": 2}, "parts": [f"regularisers/bn/{path.name}"], "code": "c", "data": None}
     (path / "run.json").write_text(json.dumps({**info, "seconds": 1.0}))

@@ -1,0 +1,197 @@
+"""Seeds until claims are decided: train the next look's, test, say what is known, go on.
+
+    results/<run>/verdicts.json     a row per claim (s6lib.evidence.verdicts), written after every look
+
+A look is made when all arms of a claim have its seeds, and never between looks: a study's plan, fixed in its file, says
+when. Arms are trained by the runner, so whatever is there is kept and a killed command goes on where it was.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from s6lib import records
+from s6lib.batch import runner
+from s6lib.batch.plan import PlanError, names, one_of
+from s6lib.batch.progress import Display
+from s6lib.batch.runner import Request
+from s6lib.evidence import forecast, verdicts
+from s6lib.records import Record
+from s6lib.studies import STUDIES
+from s6lib.studies.base import Claim, Study
+
+FILE = "verdicts.json"
+OPEN = ("undecided", "missing")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Entries of studies.toml to run for one study's next look."""
+
+    study: Study
+    seeds: int
+    entries: tuple[str, ...]
+
+
+def decide(request: Request, hours: float | None = None) -> int:
+    """Looks until all claims of the request's studies are decided, their plans or the hours are over.
+
+    Returns 0, or the exit code of the run that failed or was interrupted. Raises PlanError for what would make other
+    trials than the studies' arms.
+    """
+    studies, display = asked(request), Display(log=request.folder / "batch.log")
+    over = time.monotonic() + 3600 * hours if hours else float("inf")
+    before: Step | None = None
+    known: dict[tuple[str, str], str] = {}
+    while True:
+        found = records.find(request.folder)[0] if request.folder.is_dir() else []
+        rows = verdicts.verdicts(found)
+        write(rows, request.folder)
+        known = report(rows, studies, known, display)
+        step = next_step(studies, rows, found)
+        if step is None:
+            return finish(rows, studies, display)
+        if step == before:
+            display.line(f"{step.study.name}: the run has not added the seeds of its look; see {display.log}")
+            return 1
+        announce(step, rows, found, display)
+        if time.monotonic() >= over:
+            display.line("the hours are over; the same command goes on from here")
+            return 0
+        code = train(replace_with(request, step), over)
+        if time.monotonic() >= over and code == 128 + signal.SIGTERM:
+            display.line("the hours are over; the same command goes on from the last epochs")
+            return 0
+        if code:
+            return code
+        before = step
+
+
+def asked(request: Request) -> list[Study]:
+    """The studies to decide: those named, or all that claim something."""
+    if other := sorted(set(request.overrides) - {"precision"}):
+        raise PlanError(f"{', '.join(map(str.upper, other))}: the plan fixes it; decide takes STUDY, HOURS, PRECISION")
+    if request.trial:
+        raise PlanError("TRIAL: decide trains what a study's claims need; it takes STUDY, HOURS, PRECISION")
+    able = [name for name, study in STUDIES.items() if study.claims]
+    for name in names(request.study):
+        one_of("study", name, able)
+    return [STUDIES[name] for name in names(request.study) or able]
+
+
+def next_step(studies: Iterable[Study], rows: Sequence[dict], found: Sequence[Record]) -> Step | None:
+    """The smallest look that some open claim still needs seeds for; of two alike, the first study's."""
+    steps = []
+    for study in studies:
+        have = verdicts.select(found, study.name)
+        wanted: dict[int, list[str]] = {}
+        for claim in open_claims(study, rows):
+            seeds = upcoming(study, claim, have)
+            wanted.setdefault(seeds, []).extend(arm for arm in claim.arms if seeds_of(have.get(arm)) < seeds)
+        if wanted:
+            seeds = min(wanted)
+            steps.append(Step(study, seeds, tuple(dict.fromkeys(study.run(arm) for arm in wanted[seeds]))))
+    return min(steps, key=lambda step: step.seeds, default=None)
+
+
+def open_claims(study: Study, rows: Sequence[dict]) -> list[Claim]:
+    """Those that more seeds could decide: undecided, and not at the end of their plan."""
+    unsettled = {
+        row["claim"]
+        for row in rows
+        if row["study"] == study.name and row["verdict"] in OPEN and row["looks"] != row["planned_looks"]
+    }
+    return [claim for claim in study.claims if claim.id in unsettled]
+
+
+def upcoming(study: Study, claim: Claim, have: verdicts.Records) -> int:
+    """The seeds of a claim's next look."""
+    used = [have[arm] for arm in claim.arms if arm in have]
+    made = verdicts.looks_made(used, study.looks(claim)) if len(used) == len(claim.arms) else []
+    return study.looks(claim)[min(len(made), len(study.looks(claim)) - 1)]
+
+
+def seeds_of(record: Record | None) -> int:
+    """n, where seeds 0 to n - 1 are there."""
+    return next(n for n in range(len(record.seeds) + 1) if n not in record.seeds) if record else 0
+
+
+def replace_with(request: Request, step: Step) -> Request:
+    """The runner's request for a step."""
+    fixed = {**request.overrides, "seeds": step.seeds, "dataset": step.study.plan.dataset}
+    return replace(request, study=step.study.name, trial=",".join(step.entries), overrides=fixed)
+
+
+def train(request: Request, over: float) -> int:
+    """Runs it; at the time `over` it is stopped as by SIGTERM, which loses nothing."""
+    left = over - time.monotonic()
+    timer = threading.Timer(min(left, threading.TIMEOUT_MAX), os.kill, (os.getpid(), signal.SIGTERM))
+    timer.daemon = True
+    timer.start()
+    try:
+        return runner.run(request)
+    finally:
+        timer.cancel()
+
+
+def write(rows: Sequence[dict], folder: Path) -> None:
+    """verdicts.json, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{FILE}.{os.getpid()}"
+    temporary.write_text(
+        json.dumps(verdicts.plain(rows), indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8"
+    )
+    temporary.replace(folder / FILE)
+
+
+# --- what is said ----------------------------------------------------------------------------------
+
+
+def report(rows: Sequence[dict], studies: Sequence[Study], known: dict, display: Display) -> dict:
+    """A line for every claim whose verdict is new; all verdicts."""
+    mine = [row for row in rows if row["study"] in {study.name for study in studies}]
+    for row in mine:
+        if row["verdict"] not in OPEN and known.get((row["study"], row["claim"])) != row["verdict"]:
+            part = verdicts.weakest(row)
+            display.line(f"{row['study']} ({row['claim']}) {row['sentence']}")
+            display.line(f"    {row['verdict']}, p = {row['p']:.2g}; {verdicts.shown(part) if part else ''}")
+    return {(row["study"], row["claim"]): row["verdict"] for row in mine}
+
+
+def announce(step: Step, rows: Sequence[dict], found: Sequence[Record], display: Display) -> None:
+    """The next look: its arms, its cost, and the chance that it decides what is open."""
+    display.line(
+        f"{step.study.name}: next look at {step.seeds} seeds of {', '.join(step.entries)}; {cost(step, found)}"
+    )
+    have, still_open = verdicts.select(found, step.study.name), open_claims(step.study, rows)
+    for own in (False, True):
+        family = [claim for claim in step.study.claims if claim.own == own]
+        ready = [claim for claim in family if all(seeds_of(have.get(arm)) > 1 for arm in claim.arms)]
+        made = forecast.outlook(step.study, ready, have) if ready else None
+        for claim, soon, late, seeds in zip(*made, strict=True) if made else ():
+            if claim in still_open:
+                chances = f"decided at the next look in {soon:.0%}, by the end of its plan in {late:.0%}"
+                display.line(f"    ({claim.id}) {chances}, {seeds:.0f} seeds on average")
+
+
+def cost(step: Step, found: Sequence[Record]) -> str:
+    """Hours of training as they took so far, over all processes one after another."""
+    have = verdicts.select(found, step.study.name)
+    arms = [arm for arm in step.study.arms if step.study.run(arm) in step.entries]
+    known = [have[arm] for arm in arms if arm in have]
+    seconds = sum(record.seconds_per_seed * max(0, step.seeds - seeds_of(record)) for record in known)
+    unknown = f", {len(arms) - len(known)} arms not timed yet" if len(known) < len(arms) else ""
+    return f"about {seconds / 3600:.1f} hours{unknown}"
+
+
+def finish(rows: Sequence[dict], studies: Sequence[Study], display: Display) -> int:
+    """Counts of the verdicts."""
+    words = [row["verdict"] for row in rows if row["study"] in {study.name for study in studies}]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+    display.line(f"{len(words)} claims, no look left that could decide one: {counts}")
+    return 0

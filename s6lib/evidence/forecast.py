@@ -1,0 +1,160 @@
+"""What more seeds would decide: families of claims simulated, many studies at once, by the rules of `verdicts`.
+
+Everything works on the last axis, seeds; leading axes hold simulated studies. `settle` gives of values what
+`verdicts.verdicts` gives of records, and a test holds the two alike.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats as scipy_stats
+
+from s6lib.evidence import images, sequential, verdicts
+from s6lib.evidence.verdicts import LEVEL, Records
+from s6lib.studies.base import Claim, Part, Study
+
+WORDS = np.array(
+    ["undecided", "no difference", "contradicted", "contradicted", "supported", "supported, below the margin"], object
+)
+Values = Callable[[str, str], np.ndarray]  # (arm, measure) -> [..., seeds]
+
+
+class Settled(NamedTuple):
+    """Of every claim [..., claims]: its verdict and Holm's p."""
+
+    verdict: np.ndarray
+    p: np.ndarray
+
+
+def settle(study: Study, claims: Sequence[Claim], values: Values, seeds: int) -> Settled:
+    """The verdicts of one family once every arm has `seeds` seeds."""
+    p = np.stack([_claim(study, claim, values, seeds) for claim in claims], -2)  # [..., claims, 3]
+    smallest = np.minimum(np.fmin.reduce(p, axis=-1), 1.0)
+    order = np.argsort(smallest, -1, kind="stable")
+    ranks = np.argsort(order, -1, kind="stable")
+    raised = np.take_along_axis(smallest * (len(claims) - ranks), order, -1)
+    corrected = np.take_along_axis(np.minimum(np.maximum.accumulate(raised, -1), 1.0), ranks, -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        times = np.where(smallest > 0, corrected / smallest, 1.0)[..., None]
+    supported, contradicted, equal = np.moveaxis(p * times <= LEVEL, -1, 0)
+    place = np.where(supported, 4 + equal, np.where(contradicted, 2, equal.astype(int)))
+    return Settled(WORDS[place], corrected)
+
+
+def _claim(study: Study, claim: Claim, values: Values, seeds: int) -> np.ndarray:
+    """2 p for, 2 p against, p of equality, [..., 3]: `verdicts._p_values`."""
+    planned = study.looks(claim)
+    looks = [n for n in planned if n <= seeds]
+    parts = [_part(part, study, values, planned, looks) for part in claim.parts]
+    p_for, p_equal = (np.max([part[k] for part in parts], axis=0) for k in (0, 2))
+    p_against = len(parts) * np.min([part[1] for part in parts], axis=0)
+    if all(part.relation == "within" for part in claim.parts):
+        p_equal = np.full_like(p_for, np.nan)
+    return np.stack([2 * p_for, 2 * p_against, p_equal], -1)
+
+
+def _part(part: Part, study: Study, values: Values, planned: Sequence[int], looks: Sequence[int]) -> list[np.ndarray]:
+    """Sequential p for, against, of equality, each [...]."""
+    arms = [values(arm, part.measure) for arm in part.weights]
+    if not looks:
+        return [np.ones(arms[0].shape[:-1])] * 3
+    times = [n / planned[-1] for n in planned]
+    tests = [_one_sided(part, study, [x[..., :n] for x in arms]) for n in looks]  # [looks][kind][tests]
+
+    def over_looks(kind: int) -> list[np.ndarray]:
+        columns = zip(*(test[kind] for test in tests), strict=True)
+        return [sequential.p_value(sequential.z_score(np.stack(column, -1)), times) for column in columns]
+
+    p_for, p_against, p_equal = (over_looks(kind) for kind in range(3))
+    equal = np.max(p_equal, axis=0) if p_equal else np.full_like(p_for[0], np.nan)
+    return [np.max(p_for, axis=0), np.minimum(1.0, len(p_against) * np.min(p_against, axis=0)), equal]
+
+
+def _one_sided(part: Part, study: Study, arms: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """`verdicts._one_sided`: the tests for, against and of equality."""
+    sign = -1.0 if part.relation == "below" else 1.0
+    weights = [sign * w for w in part.weights.values()]
+    if verdicts.is_paired(part, study):
+        arms, weights = [sum(w * x for w, x in zip(weights, arms, strict=True))], [1.0]  # type: ignore[list-item]
+    mean, se, df = _welch(arms, weights)
+    mean = mean if part.relation == "within" else mean - sign * part.bound
+
+    def above(bound: float) -> np.ndarray:
+        return scipy_stats.t.sf((mean - bound) / se, df)
+
+    def below(bound: float) -> np.ndarray:
+        return scipy_stats.t.cdf((mean - bound) / se, df)
+
+    if part.relation == "within":
+        inside = [above(-part.bound), below(part.bound)]
+        return [inside, [above(part.bound), below(-part.bound)], inside]
+    equal = [] if part.margin is None else [above(-part.margin), below(part.margin)]
+    return [[above(0.0)], [below(0.0)], equal]
+
+
+def _welch(arms: Sequence[np.ndarray], weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The contrast, its standard error and degrees of freedom, each [...]: `statistics.contrast`."""
+    shares = [w**2 * x.var(-1, ddof=1) / x.shape[-1] for w, x in zip(weights, arms, strict=True)]
+    variance = sum(shares)
+    df = variance**2 / sum(share**2 / (x.shape[-1] - 1) for share, x in zip(shares, arms, strict=True))
+    mean = sum(w * x.mean(-1) for w, x in zip(weights, arms, strict=True))
+    return np.asarray(mean), np.sqrt(variance), np.asarray(df)
+
+
+# --- from the records so far -----------------------------------------------------------------------
+
+
+class Outlook(NamedTuple):
+    """Of every claim of a family: the chance that it is decided at the next look, by the end, and seeds on average."""
+
+    claims: list[Claim]
+    next_look: np.ndarray
+    by_the_end: np.ndarray
+    seeds: np.ndarray
+
+
+def outlook(study: Study, claims: Sequence[Claim], records: Records, draws: int = 400, seed: int = 0) -> Outlook | None:
+    """From the seeds at hand; None where some arm has fewer than two.
+
+    True means are drawn around the means so far, by their standard errors; new seeds have the sd so far or, for test
+    accuracy, the one that independent errors per image predict, whichever is larger.
+    """
+    if any(arm not in records or len(records[arm].non_diverged) < 2 for claim in claims for arm in claim.arms):
+        return None
+    last = max(study.looks(claim)[-1] for claim in claims)
+    values = _drawn(records, last, draws, np.random.default_rng(seed))
+    ends = sorted({n for claim in claims for n in study.looks(claim)})
+    decided = np.stack(
+        [settle(study, claims, values, n).verdict != "undecided" for n in ends]
+    )  # [looks, draws, claims]
+    done = [_done(claim, study, records) for claim in claims]
+    after = [next((k for k, n in enumerate(ends) if n > have), len(ends) - 1) for have in done]
+    first = np.where(decided.any(0), decided.argmax(0), len(ends) - 1)
+    seeds = np.minimum(np.array(ends)[first], [study.looks(claim)[-1] for claim in claims]).mean(0)
+    at_next = np.array([decided[k, :, c].mean() for c, k in enumerate(after)])
+    return Outlook(list(claims), at_next, decided[-1].mean(0), seeds)
+
+
+def _done(claim: Claim, study: Study, records: Records) -> int:
+    return max(verdicts.looks_made([records[arm] for arm in claim.arms], study.looks(claim)), default=0)
+
+
+def _drawn(records: Records, seeds: int, draws: int, source: np.random.Generator) -> Values:
+    """What is there, and as many new seeds as are wanting, [draws, seeds]; the same for every claim that asks."""
+    made: dict[tuple[str, str], np.ndarray] = {}
+
+    def values(arm: str, measure: str) -> np.ndarray:
+        if (arm, measure) not in made:
+            known = verdicts.measured(records[arm], measure, seeds).to_numpy()
+            sd = max(float(known.std(ddof=1)), _predicted(records[arm], measure))
+            means = known.mean() + sd / len(known) ** 0.5 * source.standard_normal((draws, 1))
+            new = means + sd * source.standard_normal((draws, seeds - len(known)))
+            made[arm, measure] = np.hstack([np.broadcast_to(known, (draws, len(known))), new])
+        return made[arm, measure]
+
+    return values
+
+
+def _predicted(record, measure: str) -> float:
+    return images.predicted_sd(record) if measure == "test_accuracy" else 0.0
