@@ -181,13 +181,14 @@ def _settle(rows: list[dict]) -> None:
     factors = sequential.step_down(direction, equality)
     found = sequential.corrected(direction, equality, factors)
     for k, row in enumerate(rows):
-        shown, equal = found[0][k] <= LEVEL, found[1][k] <= LEVEL
-        row.setdefault("verdict", word(shown and p_for[k] < p_against[k], shown and p_against[k] < p_for[k], equal))
+        shown, alike = found[0][k] <= LEVEL, found[1][k] <= LEVEL
+        row.setdefault("verdict", word(shown and p_for[k] < p_against[k], shown and p_against[k] < p_for[k], alike))
         row["p"] = float(np.fmin(found[0][k], found[1][k])) if tested[k] else None
         for part in row["parts"]:
             p = 2 * part["p_for"], 2 * len(row["parts"]) * part["p_against"], part["p_equal"]
             level = LEVEL / factors[0][k], LEVEL / factors[0][k], LEVEL / factors[1][k]
-            one = word(*(value <= most for value, most in zip(p, level, strict=True)), part["relation"] == "within")
+            supported, contradicted, equal = (value <= most for value, most in zip(p, level, strict=True))
+            one = word(supported, contradicted, equal, part["relation"] == "within")
             part["verdict"] = one if row["looks"] else "undecided"
 
 
