@@ -41,25 +41,27 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=2000)
     parser.add_argument("--side-by-side", type=int, default=16, metavar="WORKERS")
     parser.add_argument("--dataset", default="mnist")
+    parser.add_argument("--only", default="", help="these, comma-separated; what is in the file of others stays")
     parser.add_argument("--output", type=Path, default=TARGET)
     options = parser.parse_args()
-    made = {
-        "training": training_times(options.dataset, options.rounds),
-        "side_by_side": [side_by_side(number) for number in (1, 2, options.side_by_side)],
-        "memory": [memory_of(study, name) for study, name in ARMS],
-        "parts": [many_parts(options.parts // 4), many_parts(options.parts)],
-        "tasks": many_tasks(options.parts),
-        "plan": plan(20, 10_000),
+    measure: dict[str, Callable[[], object]] = {
+        "plan": lambda: plan(20, 10_000),
+        "training": lambda: training_times(options.dataset, options.rounds),
+        "side_by_side": lambda: [side_by_side(number) for number in (1, 2, options.side_by_side)],
+        "memory": lambda: [memory_of(study, name) for study, name in ARMS],
+        "parts": lambda: [many_parts(options.parts // 4), many_parts(options.parts)],
+        "tasks": lambda: many_tasks(options.parts),
+    }
+    about = {
         "cores": cores(),
         "date": datetime.date.today().isoformat(),
         "provenance": provenance("batch", "regularisers"),
     }
-    options.output.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    print(
-        json.dumps(
-            {name: made[name] for name in ("training", "side_by_side", "memory", "parts", "tasks", "plan")}, indent=1
-        )
-    )
+    for name in options.only.split(",") if options.only else measure:
+        found = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
+        found |= {name: measure[name](), **about}
+        options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(name, json.dumps(found[name]), flush=True)
 
 
 # --- time ------------------------------------------------------------------------------------------

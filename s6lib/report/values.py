@@ -322,15 +322,6 @@ def ablations(e: Evidence, network: str) -> str:
     return _table(["changed", "a step takes, times as long"], rows)
 
 
-def seed_memory(e: Evidence) -> str:
-    """Memory of one more seed fused, measured and as dealing takes it."""
-    rows = [
-        (f"`{one['trial']}`", _n(one["measured_mb"], "0"), _n(one["rule_mb"], "0"))
-        for one in e.measured("workers")["memory"]
-    ]
-    return _table(["arm", "measured, MB", "by the rule, MB"], rows)
-
-
 def floors(e: Evidence) -> str:
     return architecture.floors()
 

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from s6lib.data import Dataset
+from s6lib.provenance import source_fingerprint
 from s6lib.training.precision import keep_freed_memory
 from s6lib.training.train import train_and_add
 from s6lib.training.trainer import Trainer
@@ -31,6 +32,8 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(task["threads"])
     trials = [Trial(**settings) for settings in task["trials"]]
+    if source_fingerprint(trials[0].normaliser, trials[0].network) != task["source"]:
+        sys.exit("the library's code has changed since the process that asks was started; start that one again")
     dataset = Dataset(**{**task["dataset"], **tensors})
     train_and_add(trials, dataset, task["seeds"], task["precision"], task["workers"], reporter)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from s6lib.data import Dataset
-from s6lib.provenance import PACKAGE
+from s6lib.provenance import PACKAGE, source_fingerprint
 from s6lib.training.checkpoint import beat, in_batch
 from s6lib.training.deal import Deal
 from s6lib.trial import Trial
@@ -41,6 +41,7 @@ def train_in_workers(trials: Sequence[Trial], dataset: Dataset, deal: Deal, prec
     However this ends, by an error, Ctrl-C or a notebook's stop button, its workers end with it.
     """
     task = {"trials": [trial.settings() for trial in trials], "precision": precision, "workers": deal.workers}
+    task |= {"source": source_fingerprint(trials[0].normaliser, trials[0].network)}
     head, content = pack(dataset, task)
     todo = [{**head, "seeds": group, "threads": n} for group, n in zip(deal.groups, deal.threads, strict=True)]
     running, deaths = list[Worker](), Counter[int]()

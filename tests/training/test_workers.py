@@ -281,6 +281,14 @@ def test_an_error_of_a_worker_is_named(own):
     assert not running()
 
 
+@pytest.mark.slow
+def test_code_that_changed_meanwhile_is_named(own, monkeypatch):
+    # As a kernel that runs since before an edit: its parts would be stale to it.
+    monkeypatch.setattr(workers, "source_fingerprint", lambda *_: "before the edit")
+    with pytest.raises(WorkerError, match=r"the library's code has changed since .* start that one again$"):
+        train(sgd(), own, 2, precision="float32", device="cpu", workers=2)
+
+
 def running() -> list[str]:
     """Workers of this process."""
     found = subprocess.run(
