@@ -195,12 +195,13 @@ def main() -> None:
     from s6lib.provenance import provenance
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    made_by = provenance("batch", "regularisers")  # now: the working tree may change while it runs
     result = measured(options)
     print(table(result["rows"]))
     about = {"dataset": options.dataset, "date": time.strftime("%Y-%m-%d"), "rounds": options.rounds}
     about |= {"seconds": options.seconds, "steps_of_checks": options.steps, "tolerance": TOLERANCE}
     about |= {"cores": measure.cores(), "device": options.device, "load_before": load}
-    result |= about | {"provenance": provenance("batch", "regularisers")}
+    result |= about | {"provenance": made_by}
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{'small-' if options.small else ''}{options.device.replace(' ', '-').lower()}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")

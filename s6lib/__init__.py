@@ -4,7 +4,7 @@ The floors, highest first; each imports only from those below it.
 
     __main__        the command line
     batch           studies.toml and the notebooks -> trials run side by side, resumed, recorded
-    report          tables and figures that README and docs/ quote, written by code
+    report          a run's page; tables and figures that README and docs/ quote: all written by code
     explore         what the interactive notebook shows
     tutorial        what the first notebook shows
     plots           figures: a function takes records and an Axes, returns the Axes

@@ -193,3 +193,13 @@ def test_texts_leave_void_rows_out(tmp_path):
         bench.add_ratios(made)
         (tmp_path / "bench" / "cpu.json").write_text(json.dumps({"rows": made}))
         assert Evidence(tmp_path).value("ratio n float32") == text
+
+
+@pytest.mark.parametrize(
+    ("load", "rounds", "said"), [(0.2, 3, False), (4.0, 3, True), (0.2, 1, True), (None, 3, False)]
+)
+def test_a_busy_machine_is_said(load, rounds, said, tmp_path):
+    (tmp_path / "bench").mkdir()
+    found = {"load_before": load, "cores": 2, "rounds": rounds}
+    (tmp_path / "bench" / "cpu.json").write_text(json.dumps(found))
+    assert ("provisional" in Evidence(tmp_path).value("caution")) == said

@@ -95,15 +95,6 @@ def shown(found: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def write_leaderboard(found: Sequence[Record], results_dir: str) -> str:
-    """`table` as leaderboard.csv in the run's folder, and where that is; the committed run is left as it is."""
-    if not results_dir:
-        return "no leaderboard.csv for the committed run"
-    path = folder(results_dir) / "leaderboard.csv"
-    table(found).to_csv(path, index=False)
-    return f"{paths.relative_to_home(path)}: this table, unrounded"
-
-
 def replication(found: Sequence[Record]) -> pd.DataFrame:
     """Whether a published last epoch, one seed, lies where one more seed of ours would fall in 95 of 100 cases."""
     rows = []

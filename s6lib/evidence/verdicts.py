@@ -67,7 +67,7 @@ def weigh_part(part: Part, records: Records, study: Study, planned: Sequence[int
     times = [seeds / planned[-1] for seeds in planned]
     p = {kind: _sequential([test[kind] for test in tests], times) for kind in (tests[0] if tests else {})}
     found = by_look[-1] if by_look else _contrast(part, records, study)
-    p_for, p_equal = max(p.get("for", [np.nan])), max(p.get("equal") or [np.nan])
+    p_for, p_equal = max(p.get("for", [np.nan])), max(p.get("equal", [np.nan]))
     p_against = min(1.0, len(p.get("against", [])) * min(p.get("against", [np.nan])))
     return Result(part, found, part.unit or MEASURES[part.measure][1], p_for, p_against, p_equal)
 
@@ -106,7 +106,7 @@ def _one_sided(part: Part, found: Difference) -> dict[str, list[float]]:
     if part.relation == "within":
         inside = [found.above(-part.bound), found.below(part.bound)]
         return {"for": inside, "against": [found.above(part.bound), found.below(-part.bound)], "equal": inside}
-    equal = [] if part.margin is None else [found.above(-part.margin), found.below(part.margin)]
+    equal = [np.nan] if part.margin is None else [found.above(-part.margin), found.below(part.margin)]
     return {"for": [found.above()], "against": [found.below()], "equal": equal}
 
 
@@ -181,14 +181,14 @@ def _settle(rows: list[dict]) -> None:
     factors = sequential.step_down(direction, equality)
     found = sequential.corrected(direction, equality, factors)
     for k, row in enumerate(rows):
-        decided, equal = found[0][k] <= LEVEL, found[1][k] <= LEVEL
-        row.setdefault("verdict", word(decided and p_for[k] < p_against[k], decided and p_against[k] < p_for[k], equal))
+        shown, alike = found[0][k] <= LEVEL, found[1][k] <= LEVEL
+        row.setdefault("verdict", word(shown and p_for[k] < p_against[k], shown and p_against[k] < p_for[k], alike))
         row["p"] = float(np.fmin(found[0][k], found[1][k])) if tested[k] else None
         for part in row["parts"]:
             p = 2 * part["p_for"], 2 * len(row["parts"]) * part["p_against"], part["p_equal"]
             level = LEVEL / factors[0][k], LEVEL / factors[0][k], LEVEL / factors[1][k]
-            shown, against, same = (value <= most for value, most in zip(p, level, strict=True))
-            one = word(shown, against, same, part["relation"] == "within")
+            supported, contradicted, equal = (value <= most for value, most in zip(p, level, strict=True))
+            one = word(supported, contradicted, equal, part["relation"] == "within")
             part["verdict"] = one if row["looks"] else "undecided"
 
 

@@ -24,8 +24,7 @@ def parts(records: Sequence[Record]) -> pd.DataFrame:
         for row in verdicts.verdicts(records)
         for part in row["parts"]
     ]
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return table[table.estimate.notna()]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def forest(records: Sequence[Record], study: str) -> Figure:

@@ -18,7 +18,8 @@ Row = dict[str, Any]
 def training_speed(rows: Sequence[Row]) -> Figure:
     """Replica-images per second against replicas fused, a panel per network; the best others as level lines."""
     networks = list(dict.fromkeys(row["network"] for row in rows))
-    figure, axes = plt.subplots(1, len(networks), figsize=(3.6 * len(networks), 3.8), sharey=True, squeeze=False)
+    size = (max(7.4, 3.6 * len(networks)), 3.8)  # the legend needs the room of two panels
+    figure, axes = plt.subplots(1, len(networks), figsize=size, sharey=True, squeeze=False)
     for ax, network in zip(axes[0], networks, strict=True):
         same = [row for row in rows if row["network"] == network and not row["void"]]
         _ours([row for row in same if row["who"] == "s6lib"], ax)

@@ -50,7 +50,7 @@ class Record:
     parts: list[dict] = field(default_factory=list, repr=False)
     left_out: list[str] = field(default_factory=list, repr=False)
     stale: bool = False
-    predicted: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]
+    predicted: np.ndarray = field(default=None, repr=False)  # type: ignore[arg-type]
     probabilities: np.ndarray | None = field(default=None, repr=False)
     weight_seeds: list[int] | None = field(default=None, repr=False)
 

@@ -65,8 +65,7 @@ def gallery(e: Evidence) -> str:
 
 def _verdicts(e: Evidence, study: str) -> list[dict[str, Any]]:
     """A row per claim of a study, with the arms it names."""
-    found: Any = verdicts.verdicts(e.records.values())
-    rows = found.to_dict("records") if hasattr(found, "to_dict") else found
+    rows = verdicts.verdicts(e.records.values())
     named = {claim.id: claim.arms for claim in STUDIES[study].claims}
     return [{**row, "arms": named[row["claim"]]} for row in rows if row["study"] == study]
 

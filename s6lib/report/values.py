@@ -155,6 +155,13 @@ def speed(e: Evidence, network: str, a: str, b: str) -> str:
     return f"{found[0] / found[1]:.1f}" if all(found) else "—"  # not measured
 
 
+def caution(e: Evidence) -> str:
+    """Said of speeds measured beside other programs' work or in fewer than three rounds."""
+    found = e.measured("cpu")
+    busy = (found["load_before"] or 0) > found["cores"] / 2
+    return "; **provisional**: too few rounds, or a busy machine" if busy or found["rounds"] < 3 else ""
+
+
 def start(e: Evidence, *words: str) -> str:
     """Seconds of a start that benchmarks/growing.py timed."""
     return _n(e.measured("growing")["starts"][" ".join(words)], "1")
@@ -313,6 +320,15 @@ def ablations(e: Evidence, network: str) -> str:
     whole = ("as it is", "bfloat16")
     rows = [(name, f"{medians[_base_of(name)] / value:.2f}") for name, value in medians.items() if name not in whole]
     return _table(["changed", "a step takes, times as long"], rows)
+
+
+def seed_memory(e: Evidence) -> str:
+    """Memory of one more seed fused, measured and as dealing takes it."""
+    rows = [
+        (f"`{one['trial']}`", _n(one["measured_mb"], "0"), _n(one["rule_mb"], "0"))
+        for one in e.measured("workers")["memory"]
+    ]
+    return _table(["arm", "measured, MB", "by the rule, MB"], rows)
 
 
 def floors(e: Evidence) -> str:

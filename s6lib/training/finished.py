@@ -83,7 +83,7 @@ def load(name: str) -> Dataset:
     except DataError as error:
         if (about := records.describe_dataset(name)) is None:
             raise
-        print(f"{error}\nFinished records are shown all the same, without images.")
+        print(f"{error}\nFinished records are shown all the same, with the images kept beside them.")
         sizes = about["train_images"], about["test_images"]
         train, test = (torch.zeros(1, dtype=torch.uint8).expand(size, 28, 28) for size in sizes)
         return NotAtHand(name, train, train[:, 0, 0], test, test[:, 0, 0], 0.0, 1.0, about=about, reason=str(error))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 from synthetic import make_record
 
@@ -152,14 +151,6 @@ def test_notebook_is_stripped_and_short():
     assert all(cell.execution_count is None and not cell.outputs for cell in code)
     assert all(len(cell.source.splitlines()) <= 8 for cell in code)
     assert [cell.id for cell in code if "parameters" in cell.metadata.get("tags", [])] == ["parameters"]
-
-
-def test_leaderboard_is_written_into_a_run_and_not_into_the_committed_one(pair, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables.paths, "reference", lambda: tmp_path / "reference")
-    assert "committed run" in tables.write_leaderboard(pair, "")
-    assert "leaderboard.csv" in tables.write_leaderboard(pair, str(tmp_path))
-    assert pd.read_csv(tmp_path / "leaderboard.csv").trial.tolist() == [record.name for record in tables.in_order(pair)]
-    assert not (tmp_path / "reference").exists()
 
 
 def test_a_folder_is_found_from_any_notebook(tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ def test_data_that_cannot_be_had(tiny, reference, monkeypatch, capsys, no_traini
 
     monkeypatch.setattr(finished.data, "load", missing)
     images = training.load(tiny.name)
-    assert "without images" in capsys.readouterr().out
+    assert "images kept beside them" in capsys.readouterr().out
     assert images.describe() == tiny.describe()
     assert training.find_or_train(TRIAL, images, 2).seeds == [0, 1]
     monkeypatch.delenv("S6_TRAIN")
@@ -109,3 +109,13 @@ def test_the_committed_run_holds_what_notebooks_ask_for(monkeypatch, no_training
     for study, name in names:
         trial = make_trial(study, name)
         assert records.lookup(paths.home() / "results" / "reference", trial, about, seeds=range(5)), name
+
+
+def test_in_colab_records_and_checkpoints_go_to_drive(tmp_path, monkeypatch):
+    # so that a runtime that is taken away takes nothing with it; S6_LAB goes before it
+    monkeypatch.setattr(paths, "DRIVE", tmp_path)
+    assert paths.interactive_results() != tmp_path / "s6lib"
+    monkeypatch.delenv("S6_LAB")
+    assert paths.interactive_results() == tmp_path / "s6lib"
+    monkeypatch.setattr(paths, "DRIVE", tmp_path / "not-mounted")
+    assert paths.interactive_results() == paths.home() / "results" / "lab"

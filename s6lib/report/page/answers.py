@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from s6lib.evidence import statistics
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
 
@@ -13,7 +15,7 @@ Facts = dict[str, Any]
 def leader(arms: Sequence[Facts]) -> Facts | None:
     """The arm with the highest mean, its lead over the next, and which arms it is not shown to beat.
 
-    It was picked by looking, so every other arm is tested against it (Welch, two-sided) and the p are corrected by Holm.
+    It was picked by looking, so every other arm is tested against it (Welch, two-sided), the p corrected by Holm.
     Without enough seeds there are no tests: `tied` is None.
     """
     ranked = sorted((arm for arm in arms if len(arm["test"])), key=lambda arm: -arm["accuracy"]["mean"])
@@ -45,17 +47,21 @@ def difference(found: statistics.Difference) -> Facts:
 
 
 def pairs(arms: Sequence[Facts]) -> dict[str, list[float | None]]:
-    """ "a b" (places in `arms`) -> difference a - b in points, its 95 % interval, and how often a seed of a beats one of b."""
+    """Every pair by its places, "a b": a - b in points, low and high of its interval, the share of seeds won."""
     found = {}
     for i, a in enumerate(arms):
         for j, b in enumerate(arms[:i]):
             if a["checksum"] == b["checksum"] and len(a["test"]) and len(b["test"]):
-                one = difference(statistics.difference(a["test"], b["test"]))
-                few = min(len(a["test"]), len(b["test"])) < ENOUGH_SEEDS
-                ends = (None, None) if few or one["low"] is None else (round(one["low"], 4), round(one["high"], 4))
-                chance = statistics.probability_of_improvement(a["test"], b["test"])
-                found[f"{i} {j}"] = [round(one["mean"], 4), *ends, round(chance, 3)]
+                found[f"{i} {j}"] = pair(a["test"], b["test"])
     return found
+
+
+def pair(a: np.ndarray, b: np.ndarray) -> list[float | None]:
+    one = difference(statistics.difference(a, b))
+    if min(len(a), len(b)) < ENOUGH_SEEDS:
+        one |= {"low": None, "high": None}
+    numbers = [None if value is None else round(value, 4) for value in one.values()]
+    return [*numbers, round(statistics.probability_of_improvement(a, b), 3)]
 
 
 def sentences(groups: Sequence[Facts], claims: Sequence[Facts], sets: Sequence[Facts]) -> list[str]:
@@ -89,38 +95,30 @@ def rivals(led: Facts) -> str:
 def fate(claims: Sequence[Facts]) -> str:
     if not claims:
         return ""
-    counts = {
-        kind: sum(claim["verdict"] == kind for claim in claims) for kind in dict.fromkeys(c["verdict"] for c in claims)
-    }
-    held = sum(n for kind, n in counts.items() if kind.startswith("supported"))
-    rest = [
-        f"{n} {kind if kind != 'missing' else 'without records of all their arms'}"
-        for kind, n in counts.items()
-        if not kind.startswith("supported")
-    ]
-    total = f"Of {len(claims)} claims put to the test, {held} {'is' if held == 1 else 'are'} supported"
-    return f"{total}{', ' + listed(rest) if rest else ''}."
+    found = [claim["verdict"] for claim in claims]
+    held = sum(verdict.startswith("supported") for verdict in found)
+    words = {"contradicted": "contradicted", "no difference": "without a difference", "undecided": "undecided"}
+    words["missing"] = "without records of all their arms"
+    rest = [f"{found.count(verdict)} {text}" for verdict, text in words.items() if verdict in found]
+    supported = f"{held} {'is' if held == 1 else 'are'} supported"
+    return f"Of {len(claims)} claim{'s' * (len(claims) != 1)}, {listed([supported, *rest])}."
 
 
 def chance(groups: Sequence[Facts], sets: Sequence[Facts]) -> str:
     spread = sorted(arm["accuracy"]["sd"] for group in groups for arm in group["arms"] if arm["accuracy"]["n"] > 1)
-    first = (
-        f"Seeds of one arm differ by a standard deviation of {spread[len(spread) // 2]:.2f} points in the middle case"
-        if spread
-        else ""
-    )
-    missed = [one for one in sets if one["always"]]
-    if not missed:
-        return f"{first}." if first else ""
-    which = "; ".join(
-        f"{one['always']} of {one['test_images']:,} test images of {one['title']} are missed by every seed of every arm{confirmed(one)}"
-        for one in missed
-    )
-    return f"{first}, and {which}." if first else f"{which}."
+    parts = []
+    if spread:
+        middle = spread[len(spread) // 2]
+        parts.append(f"Seeds of one arm differ by a standard deviation of {middle:.2f} points in the middle case")
+    parts += [unread(one) for one in sets if one["always"]]
+    return ", and ".join(parts) + "." if parts else ""
 
 
-def confirmed(one: Facts) -> str:
-    return f", {one['always_errors']} of them confirmed label errors" if one["always_errors"] else ""
+def unread(one: Facts) -> str:
+    verb = "is" if one["always"] == 1 else "are"
+    errors = f", {one['always_errors']} of them confirmed label errors" if one["always_errors"] else ""
+    total = f"{one['test_images']:,} test images of {one['title']}"
+    return f"{one['always']} of {total} {verb} missed by every seed of every arm{errors}"
 
 
 def listed(words: Sequence[str]) -> str:

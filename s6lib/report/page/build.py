@@ -49,13 +49,7 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
     arms = [arm for group in grouped for arm in group["arms"]]
     for group in grouped:
         group["leader"] = answers.leader(group["arms"])
-        group["scale"] = marks.Accuracies(
-            [
-                v
-                for arm in group["arms"]
-                for v in (*arm["test"], arm["accuracy"]["low"], arm["accuracy"]["high"], *arm["published"].values())
-            ]
-        )
+        group["scale"] = marks.Accuracies([value for arm in group["arms"] for value in drawn_accuracies(arm)])
         group["static"] = charts.static(group["arms"])
     together: dict[str, list[Record]] = {}
     for arm in arms:
@@ -87,6 +81,11 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
     }
 
 
+def drawn_accuracies(arm: Facts) -> list[float | None]:
+    """Every accuracy that the leaderboard draws of an arm."""
+    return [*arm["test"], arm["accuracy"]["low"], arm["accuracy"]["high"], *arm["published"].values()]
+
+
 def tiles(one: Facts, arms: Sequence[Facts]) -> list[Facts]:
     """Of every hard image: what most erring seeds take it for, and the percent of seeds that miss it."""
     out = []
@@ -106,15 +105,13 @@ def scales(claimed: Sequence[Facts]) -> dict[str, marks.Effects]:
 
 
 def by_unit(parts: Sequence[Facts]) -> dict[str, marks.Effects]:
+    """A scale that holds estimates and intervals of all parts of one unit, by unit."""
     ends: dict[str, list[float]] = {}
     for part in parts:
-        ends.setdefault(part["unit"], []).extend(
-            v for v in (part["estimate"], part["low"], part["high"]) if v is not None
-        )
-    return {
-        unit: marks.Effects(values, linear=MARGIN if unit.startswith("points") else 0.002)
-        for unit, values in ends.items()
-    }
+        known = [part[key] for key in ("estimate", "low", "high") if part[key] is not None]
+        ends.setdefault(part["unit"], []).extend(known)
+    linear = {unit: MARGIN if unit.startswith("points") else MARGIN / 25 for unit in ends}
+    return {unit: marks.Effects(values, linear=linear[unit]) for unit, values in ends.items()}
 
 
 def render(content: Facts) -> str:

@@ -28,12 +28,11 @@ def groups(found: Sequence[Record]) -> list[Facts]:
     """Records that are compared with each other: of one study, family and data set; each with a title and its arms."""
     made: list[Facts] = []
     seen: set[str] = set()
+    several = len({record.dataset["checksum"] for record in found}) > 1
     for members in by_study(found).values():
         first = members[0]
         study = STUDIES.get(first.trial.study)
-        name = family(first) + (
-            "" if len({r.dataset["checksum"] for r in found}) < 2 else f", {first.dataset['title']}"
-        )
+        name = family(first) + (f", {first.dataset['title']}" if several else "")
         arms = [arm(record, unique(f"{first.trial.study}/{record.name}", seen)) for record in members]
         title = study.title if study else first.trial.study
         about = {"study": first.trial.study, "source": study.source if study else "", "data": first.dataset["title"]}
@@ -115,49 +114,49 @@ def settings(record: Record) -> Facts:
         return {"differs": [], "not_as_arm": []}
     plain = make_trial(study.name, "plain", like="").settings()
     own = make_trial(study.name, record.name).settings() if record.name in study.arms else now
-    differs = [(k, shown(v), shown(plain[k])) for k, v in now.items() if k not in ("name", "study") and v != plain[k]]
-    return {
-        "differs": differs,
-        "not_as_arm": [f"{k} {shown(v)}, not {shown(own[k])}" for k, v in now.items() if v != own[k]],
-    }
+    differs = [(k, shown(v), shown(plain[k])) for k, v in now.items() if v != plain[k] and k not in ("name", "study")]
+    changed = [f"{k} {shown(v)}, not {shown(own[k])}" for k, v in now.items() if v != own[k]]
+    return {"differs": differs, "not_as_arm": changed}
 
 
 def shown(value: Any) -> str:
     """A setting for reading."""
     if value is None:
         return "of the network"
-    return (
-        f"{value:g}"
-        if isinstance(value, float)
-        else ", ".join(map(str, value))
-        if isinstance(value, list)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def inside(record: Record) -> Facts:
-    """Of the trained networks: mean sum|w| by epoch, share of small weights, spread of ghost splits; what is there."""
-    found: Facts = {"sums": measures.weight_norms_kept(record).groupby("epoch").sum_abs.mean().round(2).tolist()}
+    """Of the trained networks, as far as the record holds them: sum|w| by epoch, sizes of weights, ghost splits."""
+    sums = measures.weight_norms_kept(record).groupby("epoch").sum_abs.mean()
+    return {"sums": sums.round(2).tolist(), **weight_sizes(record), **split_spread(record)}
+
+
+def weight_sizes(record: Record) -> Facts:
+    """Counts of log10|w| of all convolutions from -5 to 1 in steps of 0.2, and the percent smaller than SMALL."""
     kept = [weight for name, weight in record.weights.items() if name.endswith(".weight") and weight.ndim == 5]
-    if kept:
-        sizes = np.concatenate([np.abs(weight).ravel() for weight in kept])
-        found |= {"small": 100 * float((sizes < SMALL).mean()), "zero": 100 * float((sizes == 0).mean())}
-        bins = np.linspace(-5, 1, 31)
-        counts = np.histogram(np.log10(np.clip(sizes, 1e-5, 9.9)), bins)[0]
-        found["sizes"] = [(float(low), float(n)) for low, n in zip(bins, counts, strict=False)]
-    means = [weight for name, weight in record.weights.items() if name.endswith("running_mean") and weight.ndim == 3]
-    variances = [weight for name, weight in record.weights.items() if name.endswith("running_var") and weight.ndim == 3]
-    if means:
-        away = [
-            (m - m.mean(1, keepdims=True)) / np.sqrt(v.mean(1, keepdims=True) + 1e-12)
-            for m, v in zip(means, variances, strict=True)
-        ]
-        found["splits"] = 100 * float(np.sqrt(np.mean(np.concatenate([a.ravel() for a in away]) ** 2)))
-    return found
+    if not kept:
+        return {}
+    sizes = np.concatenate([np.abs(weight).ravel() for weight in kept])
+    counts = np.histogram(np.log10(np.clip(sizes, 1e-5, 9.9)), np.linspace(-5, 1, 31))[0]
+    return {"small": 100 * float((sizes < SMALL).mean()), "sizes": counts.astype(float).tolist()}
+
+
+def split_spread(record: Record) -> Facts:
+    """How far ghost splits' running means are from their average: root mean square, percent of the running sd."""
+    kept = {name: weight for name, weight in record.weights.items() if weight.ndim == 3}  # [R, splits, channels]
+    away = []
+    for name in (name for name in kept if name.endswith("running_mean")):
+        mean, variance = kept[name], kept[name.replace("running_mean", "running_var")]
+        sd = np.sqrt(np.maximum(variance.mean(1, keepdims=True), 1e-12))
+        away.append((((mean - mean.mean(1, keepdims=True)) / sd) ** 2).ravel())
+    return {"splits": 100 * float(np.sqrt(np.concatenate(away).mean()))} if away else {}
 
 
 def sd_of_images(record: Record) -> float:
-    """The sd over seeds if each missed image i with its own probability p_i, independently: 100 sqrt(sum p (1 - p)) / n."""
+    """The sd over seeds, points, if each misses image i with a chance p_i, independently: sqrt(sum p (1 - p)) / n."""
     right = measures.correct(record)
     if len(right) < 2:
         return float("nan")

@@ -70,13 +70,13 @@
     legend();
     toggle(group);
   };
-  /** The row whose point is nearest to the pointer, within 30 pixels. */
+  /** The row at the epoch under the pointer whose point is nearest in height, within 40 pixels. */
   const nearest = (px, py) => {
-    const x = view.scale("x"), y = view.scale("y");
-    let best = null, least = 900;
+    const y = view.scale("y"), epoch = Math.round(view.scale("x").invert(px));
+    let best = null, least = 40;
     for (const row of rows) {
-      if (off.has(row.arm)) continue;
-      const d = (x(row.epoch) - px) ** 2 + (y(row.y) - py) ** 2;
+      if (row.epoch !== epoch || off.has(row.arm)) continue;
+      const d = Math.abs(y(row.y) - py);
       if (d < least) [best, least] = [row, d];
     }
     return best;
@@ -177,7 +177,7 @@
     const sure = low == null ? "" : low > 0 || high < 0 ? " Taken alone, this pair differs: the interval leaves out 0." : " The interval holds 0: no difference is shown.";
     const text = make("p", { class: "versus" }, make("b", {}, `${a.name} − ${b.name}: ${signed(mean)} points`),
       `${interval}.${sure} A seed of ${a.name} beats a seed of ${b.name} in ${Math.round(100 * chance)} % of pairs.`);
-    $("comparison").replaceChildren(text, perDigit(a, b), disagreements(a, b));
+    $("comparison").replaceChildren(text, make("div", { class: "sides" }, perDigit(a, b), disagreements(a, b)));
   };
   const perDigit = (a, b) => {
     const most = Math.max(0.01, ...a.by_digit, ...b.by_digit);
@@ -199,8 +199,10 @@
       tiles.length ? make("ul", { class: "tiles" }, ...tiles) : make("p", {}, "None among the hardest images."));
   };
   const first = data.groups.find((group) => group.arms.length > 1) || data.groups[0];
-  fill($("arm-a"), first.arms[0]);
-  fill($("arm-b"), first.arms[1] ?? first.arms[0]);
+  const mean = (index) => data.arms[index].test.reduce((a, b) => a + b, 0) / (data.arms[index].test.length || 1);
+  const ranked = [...first.arms].sort((a, b) => mean(b) - mean(a));
+  fill($("arm-a"), ranked[0]);
+  fill($("arm-b"), ranked[1] ?? ranked[0]);
   compare();
 
   // --- deep links: #study/arm opens that trial and chooses it for the comparison ---

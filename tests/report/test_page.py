@@ -1,0 +1,268 @@
+"""The page as text: what stands in it, what never does, how large it gets."""
+
+import csv
+import io
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import NAMES, many, one, page
+
+from s6lib import data, records
+from s6lib.__main__ import main
+from s6lib.batch import runner
+from s6lib.batch.progress import Display
+from s6lib.report.page import answers, build, images, marks
+
+SECTIONS = ["answers", "claims", "leaderboard", "curves", "compare", "digits", "trials", "decided", "reproduce"]
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
+
+
+class Tags(HTMLParser):
+    """(name, attributes) of every tag, and all text outside scripts and styles."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.text, self.inside = [], "", ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        self.text += "" if self.inside in ("script", "style") else data
+
+
+@pytest.fixture(scope="module")
+def pair() -> str:
+    return page(many(2))
+
+
+def test_order_of_sections(pair):
+    # as a reader asks
+    assert [attrs["id"] for tag, attrs in Tags(pair).tags if tag == "section"] == SECTIONS
+
+
+def test_nothing_from_a_network(pair):
+    # no address that a browser would fetch, in tags or in styles
+    for tag, attrs in Tags(pair).tags:
+        fetched = {"src", "srcset", "data", "poster"} | ({"href"} if tag in ("link", "use", "image") else set())
+        for name in fetched & set(attrs):
+            assert attrs[name].startswith(("data:", "#")), (tag, attrs)
+    style = pair.split("<style>")[1].split("</style>")[0]
+    assert "@import" not in style
+    assert all(part.startswith("data:") for part in style.split("url(")[1:])
+
+
+def test_thirty_trials_of_thirty_seeds_fit_three_megabytes():
+    assert len(page(many(30, seeds=30, epochs=25)).encode()) <= 3e6
+
+
+def test_hostile_text_does_nothing(tmp_path):
+    # data titles, provenance, verdicts and left-out lines come from files: they are text and stay text
+    record = one()
+    record.dataset = {**record.dataset, "title": EVIL}
+    record.provenance = {**record.provenance, "git_commit": EVIL, "processor": EVIL}
+    part = {"text": EVIL, "unit": EVIL, "estimate": 0.1, "low": 0.0, "high": 0.2, "verdict": EVIL}
+    row = {"study": EVIL, "claim": EVIL, "sentence": EVIL, "verdict": EVIL, "note": EVIL, "seeds": 5, "parts": [part]}
+    (tmp_path / "verdicts.json").write_text(json.dumps([row]))
+    text = page([record], (EVIL,), tmp_path)
+    found = Tags(text)
+    assert [tag for tag, _ in found.tags].count("script") == 3
+    assert not [attrs for _, attrs in found.tags if "onerror" in attrs]
+    assert EVIL in found.text
+
+
+def test_hostile_trial_is_no_record(tmp_path):
+    # a trial's name cannot hold markup: such a record is left out, and said so
+    place = records.add(one(), tmp_path / "a")
+    head = json.loads((place / "record.json").read_text())
+    head["trial"]["name"] = EVIL
+    (place / "record.json").write_text(json.dumps(head))
+    build.write(tmp_path / "a")
+    found = Tags((tmp_path / "a" / "report.html").read_text())
+    assert "Nothing has run yet" in found.text
+    assert "left out" in found.text.lower()
+    assert "img" not in [tag for tag, _ in found.tags]
+
+
+def test_run_without_records(tmp_path):
+    # says that nothing has run, and needs no script
+    build.write(tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "Nothing has run yet" in text
+    assert "<script" not in text
+
+
+def test_few_seeds_have_no_interval():
+    # two seeds, as the quick profile has: marks and means, and the reason why nothing more
+    text = page(many(2, seeds=2))
+    assert 'class="whisker"' not in text
+    assert "Too few seeds" in text
+
+
+def test_diverged_seeds_are_said():
+    # one seed of five left out; of another trial all
+    some, none = many(2)
+    some.diverged = [{"seed": 1, "epoch": 2, "step": 7}]
+    none.diverged = [{"seed": seed, "epoch": 1, "step": 1} for seed in range(5)]
+    found = Tags(page([some, none]))
+    assert "4 of 5 seeds, 1 diverged" in found.text
+    assert "6 diverged and left out" in found.text
+    assert "seed 1 at epoch 2" in found.text
+    assert "nan" not in found.text.lower().split()
+
+
+def test_only_diverged_seeds():
+    lost = one()
+    lost.diverged = [{"seed": seed, "epoch": 1, "step": 1} for seed in range(5)]
+    assert "Every seed diverged" in page([lost])
+
+
+def test_deep_links_have_targets(pair):
+    # a link for every section and every trial, and no id twice
+    tags = Tags(pair).tags
+    ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = {attrs["href"][1:] for tag, attrs in tags if tag == "a"}
+    assert {f"{study}/{name}" for study, name in NAMES[:2]} <= links <= set(ids)
+
+
+def test_same_trial_with_other_settings_has_its_own_place():
+    text = page([one(), one(learning_rate=0.02)])
+    assert {"regularisers/bn", "regularisers/bn~2"} <= {attrs.get("id") for _, attrs in Tags(text).tags}
+    assert "learning_rate 0.02, not 0.03" in text
+
+
+def test_leaderboard_as_table(tmp_path):
+    # a row per record, numbers unrounded enough to compute with
+    first, second = many(2)
+    for record in (first, second):
+        records.add(record, tmp_path)
+    build.write(tmp_path)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "leaderboard.csv").read_text())))
+    assert [row["trial"] for row in rows] == [first.name, second.name]
+    assert float(rows[0]["test_mean"]) == pytest.approx(first.last().test_accuracy.mean(), abs=1e-3)
+
+
+def test_command_line(tmp_path, capsys):
+    # python -m s6lib report --results ... --run ...; a run that is not there is refused with those that are
+    records.add(one(), tmp_path / "mine")
+    assert main(["report", "--results", str(tmp_path), "--run", "mine"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert main(["report", "--results", str(tmp_path), "--run", "other"]) == 2
+    assert "valid: mine" in capsys.readouterr().err
+
+
+def test_verdicts_of_the_run_go_first(tmp_path):
+    # verdicts.json was written by the rule that decided; records alone would say "missing"
+    part = {"text": "a − b", "unit": "points", "estimate": 0.1, "low": 0.05, "high": 0.2, "margin": 0.05}
+    row = {"study": "regularisers", "claim": "x", "sentence": "A better than B.", "verdict": "supported", "p": 0.01}
+    row |= {"seeds": 20, "looks": 2, "planned_looks": 4, "note": "", "parts": [part]}
+    (tmp_path / "verdicts.json").write_text(json.dumps([row]))
+    found = Tags(page([one()], folder=tmp_path)).text
+    assert "Of 1 claim, 1 is supported." in found
+    assert "decided on look 2 of 4" in found
+
+
+def test_broken_verdicts_are_not_used(tmp_path):
+    (tmp_path / "verdicts.json").write_text("[{]")
+    assert "without records of all their arms" in page([one()], folder=tmp_path)
+
+
+def test_numbers_for_the_script_are_those_of_the_records():
+    # what the browser compares with comes from the same statistics
+    first, second = many(2)
+    text = page([first, second]).split('id="data">')[1].split("</script>")[0]
+    held = json.loads(text)
+    assert held["arms"][1]["curves"]["test_accuracy"][3][-1] == pytest.approx(
+        second.last().test_accuracy.iloc[3], abs=1e-3
+    )
+    gap = second.last().test_accuracy.mean() - first.last().test_accuracy.mean()
+    assert held["pairs"]["1 0"][0] == pytest.approx(gap, abs=1e-3)
+    assert held["arms"][0]["guesses"][2][0] == str((held["sets"][0]["labels"][0] + 1) % 10)
+
+
+def test_images_of_the_run_itself_go_first(tmp_path):
+    # hardest.npz holds images, their numbers and labels; it is used only where its labels are the record's
+    record, numbers = one(), np.array([5, 2])
+    pixels, labels = np.full((2, 28, 28), 7, np.uint8), record.labels[[2, 9]]
+    np.savez(tmp_path / "hardest.npz", images=pixels, numbers=np.array([2, 9]), labels=labels)
+    found, why = images.pixels_of(record, numbers, tmp_path)
+    assert (found[0].max(), found[1].min(), why) == (0, 7, "")
+    np.savez(tmp_path / "hardest.npz", images=pixels, numbers=np.array([2, 9]), labels=(labels + 1) % 10)
+    assert images.pixels_of(record, numbers, tmp_path)[0].max() > 7
+
+
+def test_images_that_are_not_at_hand(monkeypatch):
+    # placeholders with the label, and the reason
+    def missing(record):
+        raise data.DataError("no files")
+
+    monkeypatch.setattr(images, "images_of", missing)
+    text = page([one()])
+    assert "not at hand: no files" in text
+    assert 'class="digit none"' in text
+
+
+def test_label_errors_are_of_the_given_labels(mnist):
+    # the list counts images as our test set does
+    given = {947: 8, 1621: 0, 1901: 9, 2130: 4, 2462: 2, 2597: 5, 2654: 6, 3520: 6}
+    given |= {3558: 5, 5937: 5, 6651: 0, 6783: 1, 8527: 4, 9679: 6, 9729: 5}
+    assert {number: int(mnist.test_labels[number]) for number in images.LABEL_ERRORS} == given
+
+
+@pytest.fixture(scope="module")
+def mnist() -> data.Dataset:
+    try:
+        return data.load("mnist")
+    except data.DataError as error:
+        pytest.skip(str(error))
+
+
+def test_leader_is_sure_only_against_arms_it_is_shown_to_beat():
+    # b is a point behind, c on par: the leader beats b alone
+    def arm(name, values):
+        return {"name": name, "test": np.array(values), "accuracy": {"mean": np.mean(values), "n": len(values)}}
+
+    found = answers.leader([arm("a", [99, 99.1, 99.2, 99.1, 99]), arm("b", [98, 98.1, 98.2, 98.1, 98])])
+    assert (found["arm"]["name"], found["tied"], found["word"]) == ("a", [], "clear")
+    arms = [
+        arm("a", [99, 99.1, 99.2, 99.1, 99]),
+        arm("b", [98, 98.1, 98.2, 98.1, 98]),
+        arm("c", [99, 99, 99.2, 99.1, 99]),
+    ]
+    assert [one["name"] for one in answers.leader(arms)["tied"]] == ["c"]
+
+
+def test_scale_of_effects_is_alike_each_way():
+    scale = marks.Effects([0.3, -2.0])
+    assert scale.x(0) == scale.width / 2
+    assert scale.x(0.3) - scale.x(0) == pytest.approx(scale.x(0) - scale.x(-0.3), abs=0.11)
+    assert scale.x(50) == scale.width
+
+
+def test_page_that_cannot_be_made_fails_no_batch(tmp_path, monkeypatch, capsys):
+    # the batch's last line says why; it has no other effect
+    monkeypatch.delenv("S6_PAGE", raising=False)
+    monkeypatch.setattr(runner.sys, "executable", "/bin/false")
+    batch = runner.Batch(runner.Request(results=tmp_path, run="x"), [], 1, Display())
+    batch.make_page()
+    assert "report: not made: exit code 1" in capsys.readouterr().out
+    assert batch.rows == {}
+
+
+@pytest.mark.slow
+def test_batch_makes_the_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("S6_PAGE", raising=False)
+    records.add(one(), tmp_path / "x")
+    runner.Batch(runner.Request(results=tmp_path, run="x"), [], 1, Display()).make_page()
+    assert "report: " in capsys.readouterr().out
+    assert (tmp_path / "x" / "report.html").stat().st_size > 1e5
+    assert not list(Path(tmp_path / "x").glob("*.new"))
