@@ -77,10 +77,10 @@ def _one_sided(part: Part, study: Study, arms: list[np.ndarray]) -> list[list[np
     mean = mean if part.relation == "within" else mean - sign * part.bound
 
     def above(bound: float) -> np.ndarray:
-        return scipy_stats.t.sf((mean - bound) / se, df)
+        return _one_tail(mean - bound, se, df)
 
     def below(bound: float) -> np.ndarray:
-        return scipy_stats.t.cdf((mean - bound) / se, df)
+        return _one_tail(bound - mean, se, df)
 
     if part.relation == "within":
         inside = [above(-part.bound), below(part.bound)]
@@ -89,11 +89,19 @@ def _one_sided(part: Part, study: Study, arms: list[np.ndarray]) -> list[list[np
     return [[above(0.0)], [below(0.0)], equal]
 
 
+def _one_tail(gap: np.ndarray, se: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """`statistics.Difference.above`: where every seed is alike, t would be 0/0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = scipy_stats.t.sf(gap / se, df)
+    return np.where(se > 0, p, np.where(gap == 0, 0.5, np.asarray(gap < 0, float)))
+
+
 def welch(arms: Sequence[np.ndarray], weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The contrast, its standard error and degrees of freedom, each [...]: `statistics.contrast`."""
     shares = [w**2 * x.var(-1, ddof=1) / x.shape[-1] for w, x in zip(weights, arms, strict=True)]
     variance = sum(shares)
-    df = variance**2 / sum(share**2 / (x.shape[-1] - 1) for share, x in zip(shares, arms, strict=True))
+    pooled = sum(share**2 / (x.shape[-1] - 1) for share, x in zip(shares, arms, strict=True))
+    df = np.where(variance > 0, variance**2 / np.where(pooled > 0, pooled, 1.0), 1.0)  # type: ignore[operator]
     mean = sum(w * x.mean(-1) for w, x in zip(weights, arms, strict=True))
     return np.asarray(mean), np.sqrt(variance), np.asarray(df)
 

@@ -92,7 +92,7 @@ def step_down(direction: np.ndarray, equality: np.ndarray) -> tuple[np.ndarray, 
     ranks = np.argsort(np.argsort(p, -1, kind="stable"), -1)
     first, second = np.split(ranks, 2, -1)
     until = np.where(np.isnan(equality), first, np.maximum(first, second))  # where a claim's last p stands
-    left = (until[..., None, :] >= ranks[..., :, None]).sum(-1)
+    left = np.maximum((until[..., None, :] >= ranks[..., :, None]).sum(-1), 1)
     return tuple(np.split(left, 2, -1))  # type: ignore[return-value]
 
 

@@ -67,7 +67,7 @@ def weigh_part(part: Part, records: Records, study: Study, planned: Sequence[int
     times = [seeds / planned[-1] for seeds in planned]
     p = {kind: _sequential([test[kind] for test in tests], times) for kind in (tests[0] if tests else {})}
     found = by_look[-1] if by_look else _contrast(part, records, study)
-    p_for, p_equal = max(p.get("for", [np.nan])), max(p.get("equal", [np.nan]))
+    p_for, p_equal = max(p.get("for", [np.nan])), max(p.get("equal") or [np.nan])
     p_against = min(1.0, len(p.get("against", [])) * min(p.get("against", [np.nan])))
     return Result(part, found, part.unit or MEASURES[part.measure][1], p_for, p_against, p_equal)
 
@@ -106,7 +106,7 @@ def _one_sided(part: Part, found: Difference) -> dict[str, list[float]]:
     if part.relation == "within":
         inside = [found.above(-part.bound), found.below(part.bound)]
         return {"for": inside, "against": [found.above(part.bound), found.below(-part.bound)], "equal": inside}
-    equal = [np.nan] if part.margin is None else [found.above(-part.margin), found.below(part.margin)]
+    equal = [] if part.margin is None else [found.above(-part.margin), found.below(part.margin)]
     return {"for": [found.above()], "against": [found.below()], "equal": equal}
 
 

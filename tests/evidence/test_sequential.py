@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from s6lib.evidence import sequential
+from s6lib.evidence import sequential, statistics
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,31 @@ def test_a_look_that_was_not_made_counts_for_nothing():
 def test_looks_that_do_not_rise_to_one_are_refused(times):
     with pytest.raises(ValueError, match="shares that rise to 1"):
         sequential.bounds(times, 0.05)
+
+
+# --- a family of claims ----------------------------------------------------------------------------
+
+
+def test_claims_without_equality_are_holms():
+    # Holm 1979, by the function checked by hand
+    p, nothing = np.array([0.02, 0.01, 0.9, 0.01]), np.full(4, np.nan)
+    found, equal = sequential.corrected(p, nothing, sequential.step_down(p, nothing))
+    assert found == pytest.approx(statistics.holm(p))
+    assert np.isnan(equal).all()
+
+
+def test_a_claim_leaves_its_family_with_its_last_hypothesis():
+    # the first claim's two p come first: the second then has no other claim left; with one alone it still has
+    both = sequential.step_down(np.array([0.001, 0.03]), np.array([0.002, 0.2]))
+    one = sequential.step_down(np.array([0.5, 0.03]), np.array([0.002, 0.2]))
+    assert [factor.tolist() for factor in both] == [[2, 1], [2, 1]]
+    assert [factor.tolist() for factor in one] == [[1, 2], [2, 2]]
+
+
+def test_claims_shown_to_be_equal_do_not_make_the_others_easier():
+    # no difference anywhere, and equality all but certain: a false direction in at most 5 % of studies all the same
+    source = np.random.default_rng(0)
+    z = source.standard_normal((20_000, 8))
+    direction, equality = 2 * stats.norm.sf(abs(z)), stats.norm.sf(5 - abs(z))
+    found, _ = sequential.corrected(direction, equality, sequential.step_down(direction, equality))
+    assert 0.03 < (found <= 0.05).any(-1).mean() < 0.055
