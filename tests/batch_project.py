@@ -14,7 +14,7 @@ import pandas as pd
 from s6lib.records import part_folders
 
 FIXTURES = Path(__file__).parent / "fixtures"
-TRIVIAL, TRAIN, SWEEP = "trivial.ipynb", "train.ipynb", "sweep.ipynb"
+TRIVIAL, TRAIN, SWEEP, ARM = "trivial.ipynb", "train.ipynb", "sweep.ipynb", "arm.ipynb"
 
 
 class Project:

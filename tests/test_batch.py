@@ -11,13 +11,16 @@ from pathlib import Path
 
 import papermill
 import pytest
+import shared_cells
 from batch_project import SWEEP, TRAIN, TRIVIAL, Project
 
-from s6lib import records
+from s6lib import data, records, training
 from s6lib.__main__ import main
 from s6lib.batch import attempt, folders, plan, pool, progress, runner
-from s6lib.batch.cluster import start
+from s6lib.batch.chunks import can_be_split, chunks, part_of, train_part
+from s6lib.batch.cluster import expected, start
 from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook, state_of
+from s6lib.trial import make_trial
 
 ROOT = Path(__file__).parent.parent
 
@@ -421,6 +424,44 @@ def test_a_child_is_told_its_share(tmp_path, monkeypatch):
     assert (new["OMP_NUM_THREADS"], new["S6_WORKERS"]) == ("2", "2")
 
 
+@pytest.mark.parametrize("profile", ["quick", "full"])
+def test_a_part_is_what_the_notebook_would_train(profile, monkeypatch):
+    """For every trial notebook, with settings of its own too: the trial that its cells make is the task's."""
+    asked: list = []
+    monkeypatch.setattr(training, "train", lambda *words, **options: asked.append((words, options)))
+    monkeypatch.setattr(data, "load", lambda name: f"images of {name}")
+    for run in make_plan(ROOT / "studies.toml", profile, overrides={"epochs": 3, "seeds": 40}):
+        assert can_be_split(run) == (run.notebook.parent.name in shared_cells.FOLDERS), run.name
+        if can_be_split(run):
+            names = {"make_trial": make_trial, **run.settings}
+            exec(plan.source(shared_cells.cells(run.notebook)["trial"]), names)
+            assert train_part(json.loads(json.dumps(part_of(run, [4, 5])))) == ("ok", "")
+            words = names["trial"], f"images of {run.settings['dataset']}", [4, 5]
+            assert asked.pop() == (words, {"precision": run.settings["precision"]})
+
+
+def test_seeds_are_split_evenly_and_only_to_keep_workers_busy(tmp_path):
+    # 1,000 seeds on 16 workers: 63 tasks; two trials of five on four: three and two; more trials than workers: none.
+    notebook = ROOT / "notebooks/regularisers/bn.ipynb"
+    runs = [plan.Run("regularisers", name, notebook, {}, {"seeds": 1000}, "") for name in ("bn", "gbn")]
+    groups = chunks(runs[:1], 16)["regularisers/bn"]
+    assert [seed for group in groups for seed in group] == list(range(1000))
+    assert {len(group) for group in groups} == {16, 8}
+    few = [dataclasses.replace(run, settings={"seeds": 5}) for run in runs]
+    assert list(chunks(few, 4).values()) == [[[0, 1, 2], [3, 4]], [[0, 1, 2], [3, 4]]]
+    assert chunks(few, 2) == {}
+    assert chunks([dataclasses.replace(runs[0], trial="own")], 16) == {}
+    assert chunks([dataclasses.replace(runs[0], notebook=ROOT / "tests/fixtures" / TRAIN)], 16) == {}
+
+
+def test_a_part_that_cannot_be_trained_says_why(capsys):
+    part = {"study": "regularisers", "trial": "bn", "settings": {"dataset": "none", "epochs": 1}, "seeds": [0]}
+    kind, reason = train_part(part)
+    assert kind == "code"
+    assert reason.startswith("DataError: unknown dataset 'none'")
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_time_left():
     """4 waiting trials of 10 s and 6 epochs of 2 s (3 s to end), two at a time."""
     running = [{"epoch": 2, "epochs": 8, "seconds": 2.0, "started": time.time()}]
@@ -432,6 +473,11 @@ def test_sockets_get_a_short_path(tmp_path):
     folder = tmp_path / ("long" * 40) / "attempt-x"
     assert len(str(folders.socket_folder(folder))) < 60
     assert folders.socket_folder(folder) == folders.socket_folder(folder)
+
+
+def test_all_of_our_own_workers_are_waited_for():
+    # Else how a trial is split would depend on which of them was there first.
+    assert [expected(scheduler) for scheduler in ("local:3", "tcp://host:1", "slurm")] == [3, 1, 1]
 
 
 def test_slurm_jobs_use_tls_and_the_given_network(tmp_path):

@@ -37,11 +37,12 @@ def test_arms_of_a_study_are_alike(study):
     assert [verdicts.other_settings(STUDIES[study], record) for record in found.values()] == [""] * len(found)
 
 
-def test_nothing_stands_in_the_way_of_a_verdict():
-    # MNIST, the published budget and enough seeds, for every claim whose arms are there
+def test_only_seeds_stand_in_the_way_of_a_verdict():
+    # MNIST and the published budget, for every claim whose arms are there
     decidable = [(study, claim) for study, claim in verdicts.claims() if set(claim.arms) <= set(arms(study.name))]
-    assert len(decidable) == 16
-    assert not [line for study, claim in decidable for line in verdicts.reservations(study, claim, arms(study.name))]
+    lines = [line for study, claim in decidable for line in verdicts.reservations(study, claim, arms(study.name))]
+    assert len(decidable) > 20
+    assert [line for line in lines if "the first look is at" not in line] == []
 
 
 def test_predictions_give_the_recorded_accuracy():

@@ -106,6 +106,8 @@ def attempt(spec: dict, number: int, gpu: str | None) -> dict:
             outcome = run_child(spec, folder, gpu)
             if outcome["kind"] == "ok":
                 outcome = validate_output(spec, folder)
+            if outcome["kind"] == "ok" and spec["part"]:  # it has added itself
+                return {"kind": "done", "reason": ""}
             if outcome["kind"] == "ok":
                 info = {"attempt": number, "seconds": round(time.time() - start, 1), "host": socket.gethostname()}
                 return commit(spec, folder, {**outcome, **info})
@@ -121,7 +123,7 @@ def run_child(spec: dict, folder: Path, gpu: str | None) -> dict:
     """Starts the child, waits for it, ends it when asked to or when its time is over; its outcome."""
     sockets = socket_folder(folder)
     sockets.mkdir(mode=0o700)
-    task = {key: spec[key] for key in ("notebook", "cell_timeout", "parameters")} | {"parent": os.getpid()}
+    task = {key: spec[key] for key in ("notebook", "cell_timeout", "parameters", "part")} | {"parent": os.getpid()}
     task |= {"output": str(folder / "notebook.ipynb"), "sockets": str(sockets)}
     (folder / "spec.json").write_text(json.dumps(task), encoding="utf-8")
     around = environment(spec, folder, sockets, gpu)
@@ -289,7 +291,7 @@ def keep_failure(spec: dict, folder: Path, outcome: dict) -> dict:
     about = {**spec["identity"], "kind": outcome["kind"], "reason": outcome["reason"], "finished": timestamp()}
     with contextlib.suppress(OSError):  # a full disk: the reason is printed all the same
         Path(target, "failure.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return {**outcome, "notebook": str(target / "notebook.ipynb")}
+    return outcome if spec["part"] else {**outcome, "notebook": str(target / "notebook.ipynb")}
 
 
 def timestamp() -> str:

@@ -1,4 +1,6 @@
-"""The process that executes one notebook: `python -m s6lib.batch.child <attempt>/spec.json <pipe to answer through>`.
+"""The process that executes one notebook, or trains one part.
+
+`python -m s6lib.batch.child <attempt>/spec.json <pipe to answer through>`
 
 papermill's metadata calls a notebook "completed" after a dead kernel or a time-out, so what happened is told by this
 process: exit code 0 means every cell ran, and an answer through a pipe says what went wrong otherwise, for which even
@@ -11,6 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from s6lib.batch.chunks import train_part
 from s6lib.processes import die_with_parent
 
 KERNEL_DIES_TOO = "__import__('s6lib.processes').processes.die_with_parent()"
@@ -19,7 +22,7 @@ KERNEL_DIES_TOO = "__import__('s6lib.processes').processes.die_with_parent()"
 def main(spec_file: Path, answer: int) -> int:
     spec = json.loads(spec_file.read_text(encoding="utf-8"))
     die_with_parent(spec["parent"])
-    kind, reason = execute(spec)
+    kind, reason = train_part(spec["part"]) if spec["part"] else execute(spec)
     os.write(answer, json.dumps({"kind": kind, "reason": reason[:2000]}).encode())
     return 0 if kind == "ok" else 1
 

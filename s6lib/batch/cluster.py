@@ -37,7 +37,7 @@ class Cluster:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self.client = Client(self.owned or address, timeout=min(wait, 10), set_as_default=False)
-            self.client.wait_for_workers(1, timeout=wait)
+            self.client.wait_for_workers(expected(scheduler), timeout=wait)
         except (OSError, TimeoutError, TypeError) as error:  # TypeError: tls:// without certificates
             self.close()
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -89,6 +89,11 @@ class Cluster:
         if time.monotonic() - self.alone_since < self.wait:
             return None
         return f"no worker left at {self.address} for {self.wait:g} s"
+
+
+def expected(scheduler: str) -> int:
+    """The workers to wait for: all of our own on this machine, elsewhere the first."""
+    return int(scheduler.removeprefix("local:")) if scheduler.startswith("local:") else 1
 
 
 def start(scheduler: str, folder: Path, gpus: list[str]):

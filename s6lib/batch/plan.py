@@ -158,6 +158,23 @@ def read_notebook(path: Path, needed: str = "dataset") -> tuple[dict[str, tuple[
     return declared, hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:16]
 
 
+# Each of these once: what the cells say that all trial notebooks share.
+TRIAL_CELLS = (
+    r"^images = \w+\.load\(dataset\)$",
+    r"^trial = make_trial\(",
+    r"^record = training\.\w+\(trial, images, seeds, precision=precision\b.*\)$",
+)
+
+
+@cache
+def trains_one_trial(path: Path) -> bool:
+    """Whether a notebook trains one trial and nothing else, on the whole data, as the trial notebooks do."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join(source(cell) for cell in cells if cell["cell_type"] == "code")
+    once = all(len(re.findall(line, code, re.MULTILINE)) == 1 for line in TRIAL_CELLS)
+    return once and len(re.findall(r"make_trial\(|train\w*\(", code)) == 2
+
+
 def source(cell: dict) -> str:
     return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
 

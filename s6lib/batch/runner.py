@@ -28,6 +28,7 @@ import pandas as pd
 
 from s6lib import paths
 from s6lib.batch import attempt, folders
+from s6lib.batch.chunks import chunks, part_of
 from s6lib.batch.folders import remove_finished_checkpoints, remove_stale_attempts, run_lock
 from s6lib.batch.plan import PlanError, Run, State, make_plan, part_path, read_notebook, read_studies, state_of
 from s6lib.batch.pool import default_jobs, gpus, make_executor
@@ -206,6 +207,7 @@ class Batch:
         self.token = ""  # of the run folder's lock
         self.rows: dict[str, tuple[str, float | None, str, str]] = {}  # name -> (state, seconds, accuracy, note)
         self.times: list[float] = []
+        self.parts: dict[str, tuple[int, int]] = {}  # name -> parts that are still to come, of how many
         self.ran = False  # whether anything was executed
 
     def run(self, alone: bool) -> None:
@@ -229,9 +231,18 @@ class Batch:
             return
         request, self.ran = self.request, True
         with make_executor(request.scheduler, self.jobs, request.worker_wait, request.folder, self.token) as executor:
-            futures = {executor.submit(self._spec(run)): run for run in todo}
             self.jobs = executor.width()
-            self._watch(futures, executor)
+            self._watch(self._submit(todo, executor), executor)
+
+    def _submit(self, todo: list[Run], executor) -> dict[Future, Run]:
+        """Hands everything over; on many machines a trial's parts come first, and its notebook when they are there."""
+        groups = chunks(todo, self.jobs) if self.request.scheduler else {}
+        futures: dict[Future, Run] = {}
+        for run in todo:
+            specs = [{**self._spec(run), "part": part_of(run, seeds)} for seeds in groups.get(run.name, [])]
+            self.parts[run.name] = len(specs), len(specs)
+            futures |= {executor.submit(spec): run for spec in specs or [self._spec(run)]}
+        return futures
 
     def _decide(self, run: Run) -> bool:
         state = state_of(run, self.request.folder)
@@ -268,6 +279,7 @@ class Batch:
             "cell_timeout": request.cell_timeout,
             "time_limit": request.time_limit,
             "record": True,
+            "part": None,
         }
 
     def _watch(self, futures: dict[Future, Run], executor) -> None:
@@ -275,19 +287,38 @@ class Batch:
         while pending:
             done, pending = wait_for(pending, 0.5 if self.display.live else 1, FIRST_COMPLETED)
             for future in done:
-                self._finish(futures[future], outcome_of(future), len(pending))
-            self._show([futures[future].name for future in pending])
+                run, names = futures[future], {futures[other].name for other in pending}
+                if self._notebook_follows(run, outcome_of(future), len(names)):
+                    follower = executor.submit(self._spec(run))
+                    futures[follower] = run
+                    pending.add(follower)
+            self._show(list(dict.fromkeys(futures[future].name for future in pending)))
             if pending and (trouble := executor.trouble()):
                 raise Lost(trouble)
+
+    def _notebook_follows(self, run: Run, outcome: dict, unfinished: int) -> bool:
+        """Whether what has ended was the last of a trial's parts, and all went well. Takes note of any other end."""
+        left, parts = self.parts[run.name]
+        self.parts[run.name] = left - 1, parts
+        if run.name in self.rows:  # a part of it failed: this one is there, or failed likewise
+            return False
+        if left > 0 and outcome["kind"] == "done":
+            return left == 1
+        self._finish(run, outcome, unfinished)
+        return False
 
     def _show(self, names: list[str]) -> None:
         beats = {name: heartbeat(self.request.folder, name) for name in names}
         running = {name: beat for name, beat in beats.items() if beat}
-        lines = [describe(name, beat) for name, beat in running.items()]
+        lines = [describe(self._label(name), beat) for name, beat in running.items()]
         if names:
             waiting = len(names) - len(running)
             lines.append(f"{len(running)} running, {waiting} waiting, {self._eta(running, len(names))}".rstrip(", "))
         self.display.block(lines)
+
+    def _label(self, name: str) -> str:
+        left, parts = self.parts[name]
+        return f"{name}, {parts - left} of {parts} parts" if left > 0 else name
 
     def _eta(self, running: dict[str, dict], unfinished: int) -> str:
         typical = sum(self.times) / len(self.times) if self.times else None

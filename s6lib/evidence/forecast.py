@@ -14,9 +14,7 @@ from s6lib.evidence import images, sequential, verdicts
 from s6lib.evidence.verdicts import LEVEL, Records
 from s6lib.studies.base import Claim, Part, Study
 
-WORDS = np.array(
-    ["undecided", "no difference", "contradicted", "contradicted", "supported", "supported, below the margin"], object
-)
+WORDS = np.array(["undecided", "no difference", "contradicted", "supported", "supported, below the margin"], object)
 Values = Callable[[str, str], np.ndarray]  # (arm, measure) -> [..., seeds]
 
 
@@ -29,29 +27,27 @@ class Settled(NamedTuple):
 
 def settle(study: Study, claims: Sequence[Claim], values: Values, seeds: int) -> Settled:
     """The verdicts of one family once every arm has `seeds` seeds."""
-    p = np.stack([_claim(study, claim, values, seeds) for claim in claims], -2)  # [..., claims, 3]
-    smallest = np.minimum(np.fmin.reduce(p, axis=-1), 1.0)
-    order = np.argsort(smallest, -1, kind="stable")
-    ranks = np.argsort(order, -1, kind="stable")
-    raised = np.take_along_axis(smallest * (len(claims) - ranks), order, -1)
-    corrected = np.take_along_axis(np.minimum(np.maximum.accumulate(raised, -1), 1.0), ranks, -1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        times = np.where(smallest > 0, corrected / smallest, 1.0)[..., None]
-    supported, contradicted, equal = np.moveaxis(p * times <= LEVEL, -1, 0)
-    place = np.where(supported, 4 + equal, np.where(contradicted, 2, equal.astype(int)))
-    return Settled(WORDS[place], corrected)
+    p_for, p_against, p_equal = (
+        np.stack(column, -1) for column in zip(*(_claim(study, c, values, seeds) for c in claims), strict=True)
+    )
+    direction = np.minimum(1.0, 2 * np.minimum(p_for, p_against))
+    found = sequential.corrected(direction, p_equal, sequential.step_down(direction, p_equal))
+    shown, equal = found[0] <= LEVEL, found[1] <= LEVEL
+    supported, contradicted = shown & (p_for < p_against), shown & (p_against < p_for)
+    place = np.where(supported, 3 + equal, np.where(equal, 1, 2 * contradicted))
+    return Settled(WORDS[place], np.fmin(*found))
 
 
-def _claim(study: Study, claim: Claim, values: Values, seeds: int) -> np.ndarray:
-    """2 p for, 2 p against, p of equality, [..., 3]: `verdicts._p_values`."""
+def _claim(study: Study, claim: Claim, values: Values, seeds: int) -> tuple[np.ndarray, ...]:
+    """p for, against, of equality, each [...]: `verdicts._p_values`."""
     planned = study.looks(claim)
     looks = [n for n in planned if n <= seeds]
     parts = [_part(part, study, values, planned, looks) for part in claim.parts]
     p_for, p_equal = (np.max([part[k] for part in parts], axis=0) for k in (0, 2))
-    p_against = len(parts) * np.min([part[1] for part in parts], axis=0)
+    p_against = np.minimum(1.0, len(parts) * np.min([part[1] for part in parts], axis=0))
     if all(part.relation == "within" for part in claim.parts):
         p_equal = np.full_like(p_for, np.nan)
-    return np.stack([2 * p_for, 2 * p_against, p_equal], -1)
+    return p_for, p_against, p_equal
 
 
 def _part(part: Part, study: Study, values: Values, planned: Sequence[int], looks: Sequence[int]) -> list[np.ndarray]:
@@ -77,7 +73,7 @@ def _one_sided(part: Part, study: Study, arms: list[np.ndarray]) -> list[list[np
     weights = [sign * w for w in part.weights.values()]
     if verdicts.is_paired(part, study):
         arms, weights = [sum(w * x for w, x in zip(weights, arms, strict=True))], [1.0]  # type: ignore[list-item]
-    mean, se, df = _welch(arms, weights)
+    mean, se, df = welch(arms, weights)
     mean = mean if part.relation == "within" else mean - sign * part.bound
 
     def above(bound: float) -> np.ndarray:
@@ -93,7 +89,7 @@ def _one_sided(part: Part, study: Study, arms: list[np.ndarray]) -> list[list[np
     return [[above(0.0)], [below(0.0)], equal]
 
 
-def _welch(arms: Sequence[np.ndarray], weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def welch(arms: Sequence[np.ndarray], weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The contrast, its standard error and degrees of freedom, each [...]: `statistics.contrast`."""
     shares = [w**2 * x.var(-1, ddof=1) / x.shape[-1] for w, x in zip(weights, arms, strict=True)]
     variance = sum(shares)

@@ -80,6 +80,35 @@ def p_value(z: Sequence[float] | np.ndarray, times: Sequence[float]) -> np.ndarr
     return np.nanmin([np.where(np.isnan(z[..., k]), 1.0, p) for k, p in zip(made, per_look, strict=True)], axis=0)
 
 
+def step_down(direction: np.ndarray, equality: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The number by which the p-values of every claim of a family are to be multiplied, [..., claims] each.
+
+    A claim has a p of its direction and, unless nan, one of equality. In truth at most one of the two can be wrong (a
+    difference is none, or as large as the margin), so an error in any of m claims is ruled out by a factor of m, and,
+    stepping down from the smallest p, of the number of claims that have a p left: Holm 1979, with the logical relation
+    of Shaffer 1986. A claim that was shown to be equal may still be wrong about its direction, so it stays.
+    """
+    p = np.concatenate([direction, np.nan_to_num(equality, nan=np.inf)], -1)  # [..., 2 claims]
+    ranks = np.argsort(np.argsort(p, -1, kind="stable"), -1)
+    first, second = np.split(ranks, 2, -1)
+    until = np.where(np.isnan(equality), first, np.maximum(first, second))  # where a claim's last p stands
+    left = (until[..., None, :] >= ranks[..., :, None]).sum(-1)
+    return tuple(np.split(left, 2, -1))  # type: ignore[return-value]
+
+
+def corrected(
+    direction: np.ndarray, equality: np.ndarray, factors: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """`step_down`'s corrected p-values: never below that of a smaller p, at most 1; nan stays."""
+    p = np.concatenate([direction, np.nan_to_num(equality, nan=np.inf)], -1)
+    order = np.argsort(p, -1, kind="stable")
+    raised = np.take_along_axis(p * np.concatenate(factors, -1), order, -1)
+    steps = np.minimum(np.maximum.accumulate(raised, -1), 1.0)
+    found = np.take_along_axis(steps, np.argsort(order, -1, kind="stable"), -1)
+    first, second = np.split(found, 2, -1)
+    return first, np.where(np.isnan(equality), np.nan, second)
+
+
 def z_score(p: float | np.ndarray) -> np.ndarray:
     """The z-score of a one-sided p-value, such as Student's: how a small sample enters the looks' joint law."""
     return NORMAL.isf(np.clip(p, 1e-16, 1 - 1e-16))

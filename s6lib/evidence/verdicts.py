@@ -10,9 +10,9 @@ difference within its margin (two one-sided tests).
 - supported, below the margin: the first and the third. A difference within the margin alone contradicts nothing.
 - undecided: none of these yet. missing: an arm was not run.
 
-A claim's p is the smallest of 2 p_for, 2 p_against and p_equal: two directions share the error, and where a true
-difference is as large as the margin, only the third can err. Holm corrects it over all claims of the family, those not
-decided or not run included: a document's claims are one family, our own questions on the same arms another.
+A claim has a p of its direction, twice the smaller of p_for and p_against, and one of equality; its p is the smaller.
+They are corrected for all claims of the family, those not run included, by `sequential.step_down`: a document's claims
+are one family, our own questions on the same arms another.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,6 +32,7 @@ from s6lib.trial import make_trial
 
 ENOUGH_SEEDS = 5  # below that no interval is shown
 LEVEL = 0.05
+KINDS = ("p_for", "p_against", "p_equal")
 Records = dict[str, Record]
 Asked = Iterable[tuple[Study, Claim]]
 
@@ -134,10 +135,7 @@ def verdicts(records: Iterable[Record], asked: Asked | None = None) -> list[dict
     records = list(records)
     rows = [_weigh(study, claim, select(records, study.name)) for study, claim in asked or claims()]
     for family in dict.fromkeys(row["family"] for row in rows):
-        members = [row for row in rows if row["family"] == family]
-        corrected = statistics.holm([np.nan_to_num(row["p"], nan=1.0) for row in members])
-        for row, p in zip(members, corrected, strict=True):
-            _decide(row, float(p))
+        _settle([row for row in rows if row["family"] == family])
     return rows
 
 
@@ -167,30 +165,41 @@ def _weigh(study: Study, claim: Claim, records: Records) -> dict:
 
 
 def _p_values(parts: list[Result]) -> dict[str, float]:
-    """The claim's p-values, each such that its verdict holds where it is at most the level; `p` is the smallest."""
+    """Of a claim: that all parts hold, that one fails, that all lie within their margins (nan: that is the claim)."""
     p_for, p_against = max(part.p_for for part in parts), len(parts) * min(part.p_against for part in parts)
-    p_equal = float(np.max([part.p_equal for part in parts]))  # nan where a part has no margin
-    found = {"supported": 2 * p_for, "contradicted": 2 * p_against, "no difference": p_equal}
-    if all(part.part.relation == "within" for part in parts):
-        del found["no difference"]  # that is what it claims
-    return found | {"p": min(1.0, float(np.nanmin(list(found.values()))))}
+    only_within = all(part.part.relation == "within" for part in parts)
+    p_equal = np.nan if only_within else float(np.max([part.p_equal for part in parts]))  # nan where one has no margin
+    return {"p_for": p_for, "p_against": min(1.0, p_against), "p_equal": p_equal}
 
 
-def _decide(row: dict, corrected: float) -> None:
-    """Writes the verdict that the corrected p allows into a row, and into its parts."""
-    times = corrected / row["p"] if row["p"] > 0 else 1.0  # what Holm multiplies by
-    kinds = [row.pop(kind, np.nan) * times <= LEVEL for kind in ("supported", "contradicted", "no difference")]
-    row.setdefault("verdict", _word(*kinds))
-    for part in row["parts"]:
-        p = 2 * part["p_for"], 2 * len(row["parts"]) * part["p_against"], part["p_equal"]
-        part["verdict"] = _word(*(value * times <= LEVEL for value in p)) if row["looks"] else "undecided"
-    row["p"] = None if np.isnan(row["p"]) else corrected
+def _settle(rows: list[dict]) -> None:
+    """Writes the verdicts of one family, and those of its parts; a claim that was not tested counts with a p of 1."""
+    p_for, p_against, p_equal = (np.array([row.pop(kind, np.nan) for row in rows], float) for kind in KINDS)
+    tested = ~np.isnan(p_for)
+    direction = np.where(tested, np.minimum(1.0, 2 * np.fmin(p_for, p_against)), 1.0)
+    equality = np.where(tested, p_equal, 1.0)
+    factors = sequential.step_down(direction, equality)
+    found = sequential.corrected(direction, equality, factors)
+    for k, row in enumerate(rows):
+        shown, alike = found[0][k] <= LEVEL, found[1][k] <= LEVEL
+        row.setdefault("verdict", word(shown and p_for[k] < p_against[k], shown and p_against[k] < p_for[k], alike))
+        row["p"] = float(np.fmin(found[0][k], found[1][k])) if tested[k] else None
+        for part in row["parts"]:
+            p = 2 * part["p_for"], 2 * len(row["parts"]) * part["p_against"], part["p_equal"]
+            level = LEVEL / factors[0][k], LEVEL / factors[0][k], LEVEL / factors[1][k]
+            supported, contradicted, equal = (value <= most for value, most in zip(p, level, strict=True))
+            one = word(supported, contradicted, equal, part["relation"] == "within")
+            part["verdict"] = one if row["looks"] else "undecided"
 
 
-def _word(supported: bool, contradicted: bool, equal: bool) -> str:
+def word(supported: bool, contradicted: bool, equal: bool, within: bool = False) -> str:
+    """A difference the other way that is shown to be within the margin is no difference; nor is one that is `within`
+    its margin as claimed anything but supported."""
     if supported:
-        return "supported, below the margin" if equal else "supported"
-    return "contradicted" if contradicted else "no difference" if equal else "undecided"
+        return "supported, below the margin" if equal and not within else "supported"
+    if equal and not within:
+        return "no difference"
+    return "contradicted" if contradicted else "undecided"
 
 
 def _part_row(result: Result) -> dict:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from s6lib import paths, records
-from s6lib.evidence import measures, statistics, verdicts
+from s6lib.evidence import images, measures, statistics, verdicts
 from s6lib.records import Record
 from s6lib.report import architecture
 from s6lib.report.outcomes import answers, came_out, colab, gallery, takes  # noqa: F401  values as well
@@ -116,7 +116,9 @@ def replicated(e: Evidence, *studies: str) -> str:
 def verdict(e: Evidence, word: str) -> str:
     """How many claims have a verdict, of those whose arms were run."""
     found = [row["verdict"] for row in verdicts.verdicts(e.records.values()) if row["verdict"] != "missing"]
-    return str(len(found) if word == "all" else sum(v == word for v in found))
+    if word == "decided":
+        return str(sum(one != "undecided" for one in found))
+    return str(len(found) if word == "all" else sum(one == word.replace("_", " ") for one in found))
 
 
 def number(e: Evidence, file: str, path: str, form: str) -> str:
@@ -205,6 +207,70 @@ def _claim(row: dict) -> tuple:
     return f"{row['family']}: {row['claim']}", row["place"], row["sentence"], verdict_, row["seeds"], made, p, effect
 
 
+def claims_of(e: Evidence, study: str) -> str:
+    """Every claim of a study: place, sentence, verdict, Holm's p, the effect of every part with its interval, seeds."""
+    head = ["claim", "place", "sentence", "verdict", "p (Holm)", "effects with 95 % intervals, positive as claimed"]
+    rows = [_claim_of(row) for row in verdicts.verdicts(e.records.values()) if row["study"] == study]
+    return _table([*head, "seeds"], rows)
+
+
+def _claim_of(row: dict) -> tuple:
+    p = "" if row["p"] is None else f"{row['p']:.2g}"
+    effects = "<br>".join(_bars(verdicts.shown(part)) for part in row["parts"]) or row["note"]
+    place = row["place"] or "our own question"
+    return row["claim"], place, row["sentence"], row["verdict"], p, effects, row["seeds"] or ""
+
+
+def spreads(e: Evidence, study: str) -> str:
+    """The sd over seeds beside what independent errors per image predict; * where chi-squared says they differ."""
+    found = [(record, images.spread(record)) for record in e.study(study) if len(record.non_diverged) > 1]
+    numbers = [(_n(s.observed, "3"), _n(s.predicted, "3"), f"{s.p:.2g}{' *' * (s.p < 0.05)}") for _, s in found]
+    rows = [(f"`{r.name}`", len(r.non_diverged), *three) for (r, _), three in zip(found, numbers, strict=True)]
+    return _table(["arm", "seeds", "sd, points", "predicted from the images", "p, chi-squared"], rows)
+
+
+def null_studies(e: Evidence) -> str:
+    """The share of simulated studies with some false verdict, family by family."""
+    found = e.measured("null_studies")
+    rows = [
+        (
+            f"`{one['study']}`{', our own' * one['own']}",
+            one["claims"],
+            ", ".join(map(str, one["looks"])),
+            f"{100 * one['no_difference']:.1f} %",
+            f"{100 * one['mixed']:.1f} % ({100 * one['worst_mixed']:.1f} %)",
+        )
+        for one in found["families"]
+    ]
+    head = ["family", "claims", "looks", f"no difference, {found['studies']:,} studies"]
+    return _table([*head, "differences of 0, 1 and 2 margins at random (worst of 20)"], rows)
+
+
+def decided_studies(e: Evidence) -> str:
+    """Claims decided and seeds used at three true differences, against one look at the end."""
+    rows = [
+        (
+            f"{one['difference']:g}",
+            f"{100 * one['decided']:.0f} %",
+            f"{100 * one['supported']:.0f} %",
+            f"{one['seeds']:.1f}",
+            f"{100 * one['fixed_decided']:.0f} % at {one['fixed_seeds']}",
+            f"{100 * (1 - one['seeds'] / one['fixed_seeds']):.0f} %",
+        )
+        for one in e.measured("null_studies")["power"]
+    ]
+    head = ["true difference, points (sd 0.05)", "decided", "supported", "seeds", "decided at a fixed number"]
+    return _table([*head, "seeds saved"], rows)
+
+
+def coverage_of_intervals(e: Evidence) -> str:
+    """How often 95 % intervals for a difference hold it."""
+    rows = [
+        (o["seeds"], f"{o['ratio']:g}", f"{100 * o['covered']:.1f} %") for o in e.measured("null_studies")["coverage"]
+    ]
+    return _table(["seeds an arm", "ratio of the sds", "95 % intervals that hold the difference"], rows)
+
+
 def ladder(e: Evidence) -> str:
     """The rungs of the speedrun."""
     texts = STUDIES["speedrun"].arms
@@ -254,6 +320,15 @@ def ablations(e: Evidence, network: str) -> str:
     whole = ("as it is", "bfloat16")
     rows = [(name, f"{medians[_base_of(name)] / value:.2f}") for name, value in medians.items() if name not in whole]
     return _table(["changed", "a step takes, times as long"], rows)
+
+
+def seed_memory(e: Evidence) -> str:
+    """Memory of one more seed fused, measured and as dealing takes it."""
+    rows = [
+        (f"`{one['trial']}`", _n(one["measured_mb"], "0"), _n(one["rule_mb"], "0"))
+        for one in e.measured("workers")["memory"]
+    ]
+    return _table(["arm", "measured, MB", "by the rule, MB"], rows)
 
 
 def floors(e: Evidence) -> str:

@@ -34,9 +34,10 @@ class Checkpoints:
         self.folder, self.identity = checkpoint_folder(study, trial), identity
         self.key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
-    def begin(self, workers: int) -> None:
-        """Notes that this training has begun, and over how many processes its seeds were dealt."""
-        _replace(self.folder / f"{self.key}.json", json.dumps({"identity": self.identity, "workers": workers}).encode())
+    def begin(self, workers: int, threads: int) -> None:
+        """Notes that this training has begun, with so many threads, one of the groups dealt over so many processes."""
+        about = {"identity": self.identity, "workers": workers, "threads": threads}
+        _replace(self.folder / f"{self.key}.json", json.dumps(about).encode())
 
     def files(self) -> list[Path]:
         """From the newest to the oldest."""
@@ -85,16 +86,16 @@ def checkpoint_folder(study: str, trial: str) -> Path:
     return Path(os.environ.get("S6_CHECKPOINTS") or default)
 
 
-def begun(identity: dict, study: str, trial: str, workers: int) -> list[list[int]]:
-    """The groups of seeds that trainings like `identity` have begun with: those with a checkpoint, which would be
-    lost, and those dealt for as many workers, which would be dealt alike."""
+def begun(identity: dict, study: str, trial: str, workers: int) -> list[tuple[list[int], int]]:
+    """Seeds and threads of the groups that trainings like `identity` have begun with: those with a checkpoint, which
+    would be lost, and those dealt for as many workers, which would be dealt alike."""
     groups = []
     for file in sorted(checkpoint_folder(study, trial).glob("*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # gone, or not ours
             about = json.loads(file.read_bytes())
             same = {**about["identity"], "seeds": identity["seeds"]} == identity
             if same and (about["workers"] == workers or list(file.parent.glob(f"{file.stem}-*.checkpoint"))):
-                groups.append(about["identity"]["seeds"])
+                groups.append((about["identity"]["seeds"], about["threads"]))
     return sorted(groups)
 
 

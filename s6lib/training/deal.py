@@ -25,22 +25,25 @@ BASE = 500 << 20  # bytes of a process before its first replica: Python, torch, 
 
 @dataclass(frozen=True)
 class Deal:
-    """Groups of seeds, a part each; `workers` processes train them side by side (1: this one), `threads` in each."""
+    """Groups of seeds, a part each, and the threads of each; `workers` processes train them side by side (1: this)."""
 
     groups: list[list[int]]
+    threads: list[int]
     workers: int
-    threads: int
 
 
 def make_deal(probe: Trainer, missing: list[int], workers: int | None) -> Deal:
     """Deals the seeds `missing` of the training of which `probe` is one seed: evenly over the workers, in their order,
-    into as many parts as memory and `MOST` ask for. Groups that had begun earlier stay as they are."""
+    into as many parts as memory and `MOST` ask for. Groups that had begun earlier go on as they are, in as many threads
+    as they had: their number changes the last bits of a history."""
     asked = how_many(probe, len(missing), workers)
     earlier = disjoint(begun(probe.identity(), probe.trial.study, probe.trial.name, asked), missing)
-    rest = [seed for seed in missing if not any(seed in group for group in earlier)]
-    groups = earlier + split(rest, asked, fused_at_most(probe, asked))
-    side_by_side = min(asked, len(groups))
-    return Deal(groups, side_by_side, max(1, threads_here() // side_by_side))
+    taken = {seed for seeds, _ in earlier for seed in seeds}
+    new = split([seed for seed in missing if seed not in taken], asked, fused_at_most(probe, asked))
+    workers = min(asked, len(earlier) + len(new))
+    threads = max(1, threads_here() // workers) if workers > 1 else torch.get_num_threads()
+    groups = [*earlier, *((seeds, threads) for seeds in new)]
+    return Deal([seeds for seeds, _ in groups], [number for _, number in groups], workers)
 
 
 def how_many(probe: Trainer, seeds: int, workers: int | None) -> int:
@@ -77,13 +80,13 @@ def split(seeds: list[int], workers: int, most: int) -> list[list[int]]:
     return [seeds[a:b] for a, b in itertools.pairwise(ends)]
 
 
-def disjoint(groups: list[list[int]], missing: Sequence[int]) -> list[list[int]]:
+def disjoint(groups: list[tuple[list[int], int]], missing: Sequence[int]) -> list[tuple[list[int], int]]:
     """The groups all of whose seeds are missing, without those that overlap an earlier one."""
-    chosen: list[list[int]] = []
-    for group in groups:
-        taken = {seed for other in chosen for seed in other}
-        if set(group) <= set(missing) - taken:
-            chosen.append(group)
+    chosen, left = [], set(missing)
+    for seeds, threads in groups:
+        if set(seeds) <= left:
+            chosen.append((seeds, threads))
+            left -= set(seeds)
     return chosen
 
 

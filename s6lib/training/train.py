@@ -71,13 +71,18 @@ def train_missing(
     """Deals the seeds `missing` and trains them, here or in worker processes; every group adds its own part."""
     probe = Trainer(trials, dataset, missing[:1], precision)
     deal = make_deal(probe, missing, workers)
-    for group in deal.groups:
-        checkpoints_of(probe, group).begin(deal.workers)
+    for group, threads in zip(deal.groups, deal.threads, strict=True):
+        checkpoints_of(probe, group).begin(deal.workers, threads)
     if deal.workers > 1:
         train_in_workers(trials, dataset, deal, precision)
         return
-    for group in deal.groups:
-        train_and_add(trials, dataset, group, precision)
+    usual = torch.get_num_threads()
+    try:
+        for group, threads in zip(deal.groups, deal.threads, strict=True):
+            torch.set_num_threads(threads)
+            train_and_add(trials, dataset, group, precision)
+    finally:
+        torch.set_num_threads(usual)
 
 
 def train_and_add(

@@ -40,14 +40,16 @@ def train_in_workers(trials: Sequence[Trial], dataset: Dataset, deal: Deal, prec
 
     However this ends, by an error, Ctrl-C or a notebook's stop button, its workers end with it.
     """
-    task = {"trials": [trial.settings() for trial in trials], "precision": precision}
-    content = pack(dataset, {**task, "workers": deal.workers, "threads": deal.threads})
-    waiting, running, deaths = list(deal.groups), list[Worker](), Counter[int]()
+    task = {"trials": [trial.settings() for trial in trials], "precision": precision, "workers": deal.workers}
+    head, content = pack(dataset, task)
+    todo = [{**head, "seeds": group, "threads": n} for group, n in zip(deal.groups, deal.threads, strict=True)]
+    running, deaths = list[Worker](), Counter[int]()
     with Progress(trials, dataset, deal) as progress:
         try:
-            while waiting or running:
-                while waiting and len(running) < deal.workers:
-                    running.append(Worker(waiting.pop(0), *content))
+            while todo or running:
+                while todo and len(running) < deal.workers:
+                    running.append(Worker(todo.pop(0)))  # first noted, then started: an interrupt finds it
+                    running[-1].start(content)
                 time.sleep(LOOK)
                 for worker in running:
                     progress.note(worker.group, worker.told)
@@ -57,11 +59,14 @@ def train_in_workers(trials: Sequence[Trial], dataset: Dataset, deal: Deal, prec
                         deaths[worker.group[0]] += 1
                         if deaths[worker.group[0]] == LIVES:
                             raise WorkerError(f"{seeds_text(worker.group)} of {trials[0].name}: {why}")
-                        waiting.insert(0, worker.group)
+                        todo.insert(0, worker.task)
                     else:
+                        progress.note(worker.group, worker.told)  # its last word may have come since
                         progress.finish(worker.group)
                 progress.show()
         finally:
+            for worker in running:
+                worker.kill()
             for worker in running:
                 worker.close()
 
@@ -80,31 +85,41 @@ def seeds_text(seeds: list[int]) -> str:
 
 
 class Worker:
-    """One process that trains the seeds `group`, and the last that it told."""
+    """One process that trains the seeds of `task`, and the last that it told."""
 
-    def __init__(self, group: list[int], head: dict, content: bytes):
-        self.group, self.told = group, {"epoch": 0, "step": 0, "accuracies": []}
+    def __init__(self, task: dict):
+        self.task, self.group = task, task["seeds"]
+        self.told: dict = {"epoch": 0, "step": 0, "accuracies": []}
+        self.process: subprocess.Popen | None = None
+
+    def start(self, content: bytes) -> None:
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 closed with the worker
         command = [sys.executable, "-P", "-m", "s6lib.processes", str(os.getpid()), "s6lib.training.worker"]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
         # A session of its own: a Ctrl-C in the terminal reaches the parent alone, which then ends its workers.
-        self.process = subprocess.Popen(command, env=around(head["threads"]), start_new_session=True, **pipes)
-        task = json.dumps({**head, "seeds": group}).encode() + b"\n" + content
-        self.thread = threading.Thread(target=self._talk, args=(task,), daemon=True)
+        self.process = subprocess.Popen(command, env=around(self.task["threads"]), start_new_session=True, **pipes)
+        self.thread = threading.Thread(target=self._talk, args=(self.process, content), daemon=True)
         self.thread.start()
 
-    def _talk(self, task: bytes) -> None:
+    def _talk(self, process: subprocess.Popen, content: bytes) -> None:
         with contextlib.suppress(OSError, ValueError):  # it died
-            self.process.stdin.write(task)  # type: ignore[union-attr]
-            self.process.stdin.flush()  # type: ignore[union-attr]
-            for line in self.process.stdout:  # type: ignore[union-attr]
+            process.stdin.write(json.dumps(self.task).encode() + b"\n")  # type: ignore[union-attr]
+            process.stdin.write(content)  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            for line in process.stdout:  # type: ignore[union-attr]
                 self.told = json.loads(line)
 
     def lives(self) -> bool:
-        return self.process.poll() is None
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
 
     def close(self) -> str:
         """Ends the process where it lives; why it ended, "" where its work was done. Passes on what it printed."""
+        if not self.process:
+            return "it was not started"
         self.process.kill()
         code = self.process.wait()
         self.thread.join()

@@ -1,12 +1,18 @@
 """Dask without workers, without a scheduler, over TLS, without the shared folder, and with its network cut."""
 
+import json
 import subprocess
 import time
 
+import pandas as pd
 import psutil
 import pytest
-from arena import Dask, check_complete, only_full, shell
-from batch_project import TRIVIAL, until
+from arena import FULL, Dask, check_complete, kill, only_full, shell
+from batch_project import ARM, TRIVIAL, Project, until
+
+from s6lib import data, paths, records
+from s6lib.training.train import train_and_add
+from s6lib.trial import make_trial
 
 pytestmark = pytest.mark.slow
 
@@ -148,3 +154,143 @@ def test_network_is_cut(project, uninterrupted, wire, again):
         dask.close()
     project.run("run")  # sweeps up after the lonely worker
     check_complete(project, uninterrupted)
+
+
+# --- the parts of one trial ---
+
+GROUPS = [[0, 1], [2, 3]]
+
+
+@pytest.fixture(scope="module")
+def groups_alone(tmp_path_factory):
+    """The history of four seeds, each pair trained by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("S6_LAB", str(tmp_path_factory.mktemp("alone")))
+        for group in GROUPS:
+            train_and_add([make_trial("regularisers", "bn", epochs=3)], data.load("digits"), group, "float32")
+        return one_record(paths.interactive_results()).history.drop(columns="seconds")
+
+
+def one_record(folder) -> records.Record:
+    """The only record below a folder, of every seed once; a seed that came twice is only left out by name."""
+    found, left_out = records.find(folder)
+    assert [record.seeds for record in found] == [[0, 1, 2, 3]]
+    assert all("they come twice" in line for line in left_out)
+    return found[0]
+
+
+@pytest.fixture
+def split(tmp_path):
+    """A project with one trial of four seeds, an arm of a study."""
+    made = Project(tmp_path / "p")
+    profile = '[profiles.quick]\ndataset = "digits"\nseeds = 4\nepochs = 3\nprecision = "float32"'
+    (made.path / "studies.toml").write_text(f'{profile}\n[studies.regularisers]\nbn = {{ notebook = "{ARM}" }}\n')
+    yield made
+    made.close()
+
+
+def check_split(project: Project, history: pd.DataFrame) -> None:
+    """One result per seed, equal to the undisturbed one; the notebook trained nothing; nothing is left over."""
+    found = one_record(project.results / "regularisers").history.drop(columns="seconds")
+    pd.testing.assert_frame_equal(found, history, check_exact=True)
+    run = json.loads(next(project.results.glob("regularisers/bn/run.*/run.json")).read_text())
+    assert {part.split("/")[-1].split(".")[0] for part in run["parts"]} == {"seeds-0-1", "seeds-2-3"}
+    assert until(lambda: not project.processes("s6lib.batch.child"), 60), "orphans"
+    assert project.leftovers() == []
+
+
+@pytest.mark.parametrize("round_", range(10 if FULL else 1))
+def test_a_worker_is_killed_while_it_trains_a_part(split, groups_alone, dice, round_):
+    """Its part goes to the other worker; both are there once, and the notebook finds them."""
+    dask = Dask(split)
+    workers = two_workers(dask)
+    try:
+        runner = split.start("run", "--scheduler", dask.address)
+        assert until(lambda: len(split.processes("s6lib.batch.child")) == 2, 60), "the parts are no tasks of their own"
+        time.sleep(dice.uniform(0, 15))
+        killed = kill(children(dice.choice(workers)))
+        output, _ = runner.communicate(timeout=200)
+        assert runner.returncode == 0, output
+    finally:
+        dask.close()
+    check_split(split, groups_alone)
+    print("killed" if killed else "was too late to kill", "a worker")
+
+
+def two_workers(dask: Dask) -> list[subprocess.Popen]:
+    """Both there before the runner asks how many there are."""
+    made = [dask.worker(), dask.worker()]
+    assert until(lambda: registered(dask) == 2, 60)
+    return made
+
+
+def registered(dask: Dask) -> int:
+    logs = dask.project.temporary.glob("worker-*.log")
+    return sum("Registered to" in log.read_text() for log in logs)
+
+
+def children(worker: subprocess.Popen) -> list[str]:
+    """The process below a nanny that does the work."""
+    found = psutil.Process(worker.pid).children(recursive=True)
+    return [str(process.pid) for process in found if "spawn_main" in " ".join(process.cmdline())]
+
+
+@only_full
+def test_the_scheduler_restarts_while_parts_train(split, groups_alone):
+    """The run ends with a message; another scheduler and the same command finish it."""
+    for last in (False, True):
+        dask = Dask(split)
+        [log.unlink() for log in split.temporary.glob("worker-*.log")]
+        two_workers(dask)
+        try:
+            runner = split.start("run", "--scheduler", dask.address)
+            assert last or until(lambda: list(split.results.rglob("*.checkpoint")), 60)
+            if not last:
+                dask.processes[0].kill()
+            output, _ = runner.communicate(timeout=200)
+            assert runner.returncode == (0 if last else 1), output
+        finally:
+            dask.close()
+            dask.file.unlink()
+    check_split(split, groups_alone)
+
+
+@only_full
+@pytest.mark.parametrize("again", [False, True])
+def test_network_is_cut_while_a_part_trains(split, groups_alone, wire, again):
+    """The worker behind the cut goes on alone while its part is trained again elsewhere: one result of each seed."""
+    quick = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s", "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s"}
+    dask = Dask(split, "10.99.77.1", **quick)
+    try:
+        dask.worker("10.99.77.2", prefix=("ip", "netns", "exec", "s6far"))
+        dask.worker("10.99.77.1")
+        assert until(lambda: registered(dask) == 2)
+        runner = split.start("run", "--scheduler", dask.address)
+        assert until(lambda: len(split.processes("s6lib.batch.child")) == 2, 60)
+        wire("down")
+        if again:
+            time.sleep(8)
+            wire("up")
+        output, _ = runner.communicate(timeout=200)
+        assert runner.returncode == 0, output
+        assert until(lambda: not split.processes("s6lib.batch.child"), 60)
+    finally:
+        dask.close()
+    split.run("run")  # sweeps up after the lonely worker
+    check_split(split, groups_alone)
+
+
+def test_a_part_that_fails_is_the_trials_failure(split):
+    """Its reason and its log's end are shown; the notebook is not tried."""
+    text = (split.path / "studies.toml").read_text().replace('"digits"', '"kmnist"')
+    (split.path / "studies.toml").write_text(text)
+    folder = split.path / "data" / "KMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"):
+        (folder / name).write_bytes(b"no images")
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(b"no labels")
+    split.environment["S6_DATA_DIR"] = str(split.path / "data")
+    output = split.run("run", "--scheduler", "local:2", code=1)
+    assert "regularisers/bn  FAILED after" in output
+    assert "DataError" in output
+    assert not list(split.results.rglob("notebook.ipynb"))

@@ -1,17 +1,22 @@
 """Seeds dealt over processes: which seeds go where, and that it changes no number."""
 
+import dataclasses
 import importlib
 import json
+import math
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 
 from s6lib import data, processes, records
+from s6lib.batch import chunks
 from s6lib.models.norms import NORMALISERS
 from s6lib.training import deal, train, train_together, workers
 from s6lib.training.checkpoint import begun
@@ -21,6 +26,7 @@ from s6lib.training.trainer import Trainer
 from s6lib.training.workers import Progress, WorkerError
 from s6lib.trial import Trial, TrialError, make_trial
 
+ROOT = Path(__file__).parents[2]
 SEEDS = [5, 0, 3, 8]
 train_module = importlib.import_module("s6lib.training.train")  # its name is also the function's
 
@@ -67,9 +73,17 @@ def test_little_work_trains_in_this_process(digits):
     # The stated rule: fewer operations than SMALL are not worth a process; an argument is obeyed all the same.
     small, large = probe(digits), probe(digits, epochs=1000)
     assert deal.work(small, 8) < deal.SMALL < deal.work(large, 8)
-    assert make_deal(small, list(range(8)), None) == deal.Deal([list(range(8))], 1, 2)
-    assert make_deal(small, list(range(8)), 2) == deal.Deal([[0, 1, 2, 3], [4, 5, 6, 7]], 2, 1)
+    assert make_deal(small, list(range(8)), None) == deal.Deal([list(range(8))], [1], 1)
+    assert make_deal(small, list(range(8)), 2) == deal.Deal([[0, 1, 2, 3], [4, 5, 6, 7]], [1, 1], 2)
     assert make_deal(large, list(range(8)), None).workers == 2
+
+
+def test_the_documented_rule_is_the_code():
+    text = " ".join((ROOT / "docs/performance.md").read_text(encoding="utf-8").split())
+    assert f"at most {deal.MOST} replicas are fused in a part" in text
+    assert f"at {deal.BASE >> 20} MB for each process" in text
+    assert f"fewer than 10<sup>{round(math.log10(deal.SMALL))}</sup> floating-point operations" in text
+    assert chunks.MOST == deal.MOST
 
 
 def test_work_counts_what_a_larger_network_costs(digits):
@@ -85,7 +99,8 @@ def test_threads_are_never_more_than_cores(digits, monkeypatch):
     for seeds in (1, 3, 5, 16, 100):
         made = make_deal(large, list(range(seeds)), None)
         assert made.workers == min(seeds, 16)
-        assert 16 - made.workers < made.workers * made.threads <= 16
+        busy = made.workers * made.threads[0] if made.workers > 1 else 16  # one process: torch's own, all
+        assert 16 - made.workers < busy <= 16
 
 
 def test_threads_that_the_user_grants_are_a_limit(digits, monkeypatch):
@@ -149,10 +164,10 @@ def test_a_container_grants_fewer_cores_and_less_memory(tmp_path, monkeypatch):
 # --- groups that had begun ---
 
 
-def begin(trainer: Trainer, seeds: list[int], workers_: int, epochs: int) -> None:
+def begin(trainer: Trainer, seeds: list[int], workers_: int, epochs: int, threads: int = 1) -> None:
     """As a training that was killed leaves it: begun, and with a checkpoint if it had trained an epoch."""
     checkpoints = checkpoints_of(trainer, seeds)
-    checkpoints.begin(workers_)
+    checkpoints.begin(workers_, threads)
     if epochs:
         tensors, values = trainer.state()
         checkpoints.save(tensors, {**values, "epoch": epochs})
@@ -170,6 +185,17 @@ def test_a_checkpoint_is_worth_keeping_whatever_the_number_of_workers(tiny):
     assert make_deal(probe(tiny), [0, 1, 2, 3], 2).groups == [[0, 1], [2, 3]]
     begin(probe(tiny), [0, 1, 2, 3], 1, epochs=1)
     assert make_deal(probe(tiny), [0, 1, 2, 3], 2).groups == [[0, 1, 2, 3]]
+
+
+def test_a_group_goes_on_in_as_many_threads(tiny, monkeypatch):
+    # Which change the last bits: what is left of a deal in two trains in this process as its worker would have.
+    begin(probe(tiny), [4, 5, 6, 7], 2, epochs=1, threads=3)
+    assert make_deal(probe(tiny), [4, 5, 6, 7], 2) == deal.Deal([[4, 5, 6, 7]], [3], 1)
+    used = []
+    monkeypatch.setattr(train_module, "train_and_add", lambda *_: used.append(torch.get_num_threads()))
+    train_module.train_missing([sgd()], tiny, [4, 5, 6, 7], "float32", 2)
+    assert used == [3]
+    assert torch.get_num_threads() == 1
 
 
 def test_begun_groups_of_others_are_left_alone(tiny):
@@ -287,6 +313,17 @@ def test_seconds_of_parts_side_by_side(tiny):
     assert record.seconds_per_seed == 2.0
 
 
+def test_all_of_a_data_set_reaches_the_worker(own):
+    # Soft labels too: what a worker makes of its task is the same data set.
+    soft = dataclasses.replace(own, soft_labels=torch.rand(len(own.train_images), 10))
+    head, content = workers.pack(soft, {})
+    head = json.loads(json.dumps(head))
+    again = data.Dataset(**{**head["dataset"], **safetensors.torch.load(content)})
+    assert len(content) == head["bytes"]
+    assert again.describe() == soft.describe()
+    assert (again.mean, again.std) == (soft.mean, soft.std)
+
+
 # --- what is shown ---
 
 
@@ -294,7 +331,7 @@ def test_the_bar_moves_by_step_over_all_groups(tiny, monkeypatch, tmp_path):
     # Two epochs of three steps for each of two groups: 12 steps; the mean is over the seeds of both.
     monkeypatch.delenv("S6_QUIET")
     monkeypatch.setenv("S6_HEARTBEAT", str(tmp_path / "beat.json"))
-    with Progress([sgd()], tiny, deal.Deal([[0, 1], [2]], 2, 1)) as progress:
+    with Progress([sgd()], tiny, deal.Deal([[0, 1], [2]], [1, 1], 2)) as progress:
         progress.note([0, 1], {"epoch": 0, "step": 2, "accuracies": []})
         progress.show()
         assert (progress.bar.n, progress.bar.total) == (2, 12)

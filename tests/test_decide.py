@@ -1,0 +1,130 @@
+"""`decide`: what is trained next, when it stops, and the worked example of docs/decide.md, for real."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import make_record
+
+from s6lib.batch import decide
+from s6lib.batch.plan import PlanError
+from s6lib.batch.runner import Request
+from s6lib.evidence import verdicts
+from s6lib.studies import STUDIES
+
+ROOT = Path(__file__).parents[1]
+
+
+def record(name, seeds, study="normalisers", accuracy=99.2, sd=0.1):
+    epochs = STUDIES[study].settings(name)["epochs"]
+    source = np.random.default_rng(sum(map(ord, name)))
+    return make_record({"test_accuracy": accuracy + sd * source.standard_normal((seeds, epochs))}, name, study)
+
+
+def step(found, study="normalisers"):
+    return decide.next_step([STUDIES[study]], verdicts.verdicts(found), found)
+
+
+def test_the_first_look_comes_first():
+    # of the smallest number of seeds, and only the arms that lack them
+    found = [record("bn_l1", 10), record("ln_l1", 3)]
+    made = step(found)
+    assert made.seeds == 10
+    assert set(made.entries) == {"ln_l1", "gn_l1", "bn", "ln", "gn", "l1_lambda"}
+    assert (step([], "progression").seeds, step([], "progression").entries) == (3, ("model_progression",))
+
+
+def test_arms_of_decided_claims_are_not_trained():
+    # the order is clear at 10 seeds, so only what other claims need is added
+    study = STUDIES["regularisers"]
+    found = [record(name, 10, "regularisers", 99.4) for name in study.arms]
+    rows = verdicts.verdicts(found)
+    for row in rows:
+        row["verdict"] = "undecided" if (row["study"], row["claim"]) == ("regularisers", "f") else "supported"
+    made = decide.next_step([study], rows, found)
+    assert (made.seeds, made.entries) == (20, ("bn_l1",))
+
+
+def test_nothing_is_left_at_the_end_of_the_plan():
+    study = STUDIES["normalisers"]
+    found = [record(name, 20) for name in dict.fromkeys(arm for claim in study.claims for arm in claim.arms)]
+    assert step(found) is None
+
+
+@pytest.mark.parametrize("override", [{"seeds": 3}, {"epochs": 1}, {"dataset": "digits"}])
+def test_what_the_plan_fixes_cannot_be_changed(override):
+    with pytest.raises(PlanError, match="the plan fixes it"):
+        decide.asked(Request(overrides=override))
+
+
+def test_unknown_studies_and_trials_are_refused():
+    with pytest.raises(PlanError, match="did you mean 'regularisers'"):
+        decide.asked(Request(study="regularizers"))
+    with pytest.raises(PlanError, match="TRIAL"):
+        decide.asked(Request(trial="gbn"))
+    assert {study.name for study in decide.asked(Request())} == {n for n, s in STUDIES.items() if s.claims}
+
+
+def test_the_rows_are_written_whole(tmp_path):
+    rows = verdicts.verdicts([record("bn_l1", 4)])
+    decide.write(rows, tmp_path / "run")
+    assert [row["claim"] for row in json.loads((tmp_path / "run" / "verdicts.json").read_text())] == [
+        row["claim"] for row in rows
+    ]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["verdicts.json"]
+
+
+# --- the worked example ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The repository with the study of docs/decide.md, as its reader would have it."""
+    for name in ("s6lib", "notebooks", "studies.toml", "results/bench"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    study, notebook, toml = re.findall(r"```(?:python|toml)\n(.*?)```", (ROOT / "docs/decide.md").read_text(), re.S)
+    (tmp_path / "s6lib/studies/mine.py").write_text(study)
+    init = tmp_path / "s6lib/studies/__init__.py"
+    init.write_text(
+        init.read_text()
+        .replace("import frontier,", "import frontier, mine,")
+        .replace("speedrun, frontier)", "speedrun, frontier, mine)")
+    )
+    with (tmp_path / "studies.toml").open("a") as file:
+        file.write(toml)
+    subprocess.run([sys.executable, "-c", notebook], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def start(copy, *words):
+    around = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "S6_PAGE": "no"}
+    command = [sys.executable, "-m", "s6lib", "decide", "--study", "mine", "--jobs", "1", "--workers", "1", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=copy, env=around, **pipes)
+
+
+@pytest.mark.slow
+def test_the_worked_example_decides_and_goes_on_after_a_kill(copy):
+    # killed once in its first training; afterwards verdicts.json says what the printed text says
+    first = start(copy)
+    deadline = time.monotonic() + 120
+    while not list(copy.glob("results/full/.work/mine/*/attempt-*")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    second = start(copy)
+    output, _ = second.communicate(timeout=600)
+    assert second.returncode == 0, output
+    row = next(r for r in json.loads((copy / "results/full/verdicts.json").read_text()) if r["study"] == "mine")
+    assert row["verdict"] not in ("undecided", "missing") or row["looks"] == row["planned_looks"]
+    assert row["verdict"] in output
+    assert "no look left that could decide one" in output
