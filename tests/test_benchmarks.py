@@ -203,3 +203,8 @@ def test_a_busy_machine_is_said(load, rounds, said, tmp_path):
     found = {"load_before": load, "cores": 2, "rounds": rounds}
     (tmp_path / "bench" / "cpu.json").write_text(json.dumps(found))
     assert ("provisional" in Evidence(tmp_path).value("caution")) == said
+
+
+@pytest.mark.slow
+def test_measuring_the_page_starts():
+    run("page.py", "--help")

@@ -14,7 +14,7 @@ from s6lib import data, records
 from s6lib.__main__ import main
 from s6lib.batch import runner
 from s6lib.batch.progress import Display
-from s6lib.report.page import answers, build, images, marks
+from s6lib.report.page import answers, build, claims, images, marks
 
 SECTIONS = ["answers", "claims", "leaderboard", "curves", "compare", "digits", "trials", "decided", "reproduce"]
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
@@ -164,11 +164,31 @@ def test_verdicts_of_the_run_go_first(tmp_path):
     # verdicts.json was written by the rule that decided; records alone would say "missing"
     part = {"text": "a − b", "unit": "points", "estimate": 0.1, "low": 0.05, "high": 0.2, "margin": 0.05}
     row = {"study": "regularisers", "claim": "x", "sentence": "A better than B.", "verdict": "supported", "p": 0.01}
-    row |= {"seeds": 20, "looks": 2, "planned_looks": 4, "note": "", "parts": [part]}
+    row |= {"seeds": 20, "looks": [10, 20], "planned_looks": [10, 20, 30], "note": "", "parts": [part]}
     (tmp_path / "verdicts.json").write_text(json.dumps([row]))
     found = Tags(page([one()], folder=tmp_path)).text
     assert "Of 1 claim, 1 is supported." in found
-    assert "decided on look 2 of 4" in found
+    assert "look 2 of 3, planned at 10, 20, 30 seeds" in found
+
+
+def test_boundaries_are_those_of_the_looks():
+    # one look: the usual 1.96; several: each its own bound, falling, the last a little above one look's
+    plans = claims.plans([{"planned_looks": [10]}, {"planned_looks": [10, 20, 30]}, {"planned_looks": [10]}])
+    assert [plan["seeds"] for plan in plans] == [(10,), (10, 20, 30)]
+    assert plans[0]["bounds"] == pytest.approx([1.96], abs=0.001)
+    assert plans[1]["bounds"] == sorted(plans[1]["bounds"], reverse=True)
+    assert 1.96 < plans[1]["bounds"][-1] < 2.05
+
+
+def test_weakest_part_is_shown():
+    # by its distance from the claimed side in widths of its interval, also where nothing was tested yet
+    parts = [
+        {"estimate": e, "low": e - w, "high": e + w, "unit": "points"} for e, w in ((0.5, 0.1), (0.1, 0.2), (2, 5))
+    ]
+    found = claims.complete({"verdict": "undecided", "seeds": 5, "parts": parts})
+    assert found["weakest"]["estimate"] == 2
+    equal = {**parts[0], "relation": "within", "bound": 0.05}
+    assert claims.complete({"verdict": "undecided", "seeds": 5, "parts": [parts[1], equal]})["weakest"]["bound"] == 0.05
 
 
 def test_broken_verdicts_are_not_used(tmp_path):

@@ -67,6 +67,7 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
         "groups": grouped,
         "arms": arms,
         "claims": claimed,
+        "plans": claims.plans(claimed),
         "sets": list(sets.values()),
         "answers": answers.sentences(grouped, claimed, list(sets.values())),
         "left_out": [records.plain_text(line).replace(f"{folder}/", "") for line in left_out],

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from s6lib.evidence import verdicts as judged
-from s6lib.evidence.verdicts import ENOUGH_SEEDS
+from s6lib.evidence.sequential import bounds
+from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
 from s6lib.records import Record
 
 VERDICTS = "verdicts.json"
@@ -45,14 +46,14 @@ def complete(row: dict[str, Any]) -> dict[str, Any]:
     if seeds < ENOUGH_SEEDS:  # too few for an interval
         parts = [{**one, "low": None, "high": None} for one in parts]
     weighed = [one for one in parts if one["estimate"] is not None]
-    weakest = max(weighed, key=lambda one: 2.0 if one["p_for"] is None else one["p_for"], default=None)
+    weakest = min(weighed, key=slack, default=None)
     verdict = row["verdict"] if row["verdict"] in KINDS else "undecided"
     agree = sum(points_the_claimed_way(one) for one in weighed)
     extra = {
         "seeds": seeds,
         "p": number(row.get("p")),
-        "looks": len(row.get("looks") or []),
-        "planned_looks": len(row.get("planned_looks") or []),
+        "looks": list(row.get("looks") or []),  # seeds an arm
+        "planned_looks": list(row.get("planned_looks") or []),
     }
     texts = {key: str(row.get(key) or "") for key in ("study", "claim", "sentence", "place", "reading", "note")}
     return {**texts, **extra, "verdict": verdict, "parts": parts, "weakest": weakest, "agree": agree}
@@ -60,6 +61,23 @@ def complete(row: dict[str, Any]) -> dict[str, Any]:
 
 def points_the_claimed_way(one: dict[str, Any]) -> bool:
     return abs(one["estimate"]) < (one["bound"] or 0) if one.get("relation") == "within" else one["estimate"] > 0
+
+
+def slack(one: dict[str, Any]) -> float:
+    """How far a part is on the claimed side, in widths of its interval: the least is the weakest part's."""
+    within = one["relation"] == "within"
+    distance = (one["bound"] or 0) - abs(one["estimate"]) if within else one["estimate"]
+    width = 1.0 if None in (one["low"], one["high"]) else max(one["high"] - one["low"], 1e-12)
+    return float(distance / width)
+
+
+def plans(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each sequence of looks once: seeds an arm, and the z-score that a one-sided test must exceed at each look.
+
+    At half of LEVEL, because two directions share the error, and before the correction for several claims, which raises them.
+    """
+    found = dict.fromkeys(tuple(row["planned_looks"]) for row in rows if row["planned_looks"])
+    return [{"seeds": seeds, "bounds": bounds([n / seeds[-1] for n in seeds], LEVEL / 2).tolist()} for seeds in found]
 
 
 def number(value: Any) -> float | None:
