@@ -332,7 +332,7 @@ def test_forest_shows_every_part_with_its_interval():
     ]
     figure = plots.forest(records, "normalisers")
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
-    assert labels[0] == "a:  gn_l1 − ln_l1"
+    assert labels[0] == "a:  late test accuracy, gn_l1 − ln_l1"
     low, high = figure.axes[0].lines[0].get_xdata()
     assert 0.05 < low < 0.4 < high
     assert plots.forest([], "normalisers").axes[0].texts[0].get_text() == "no records"

@@ -114,7 +114,8 @@ def test_files_of_a_record(saved):
     assert {path.name for path in saved.iterdir()} == {"record.json", *records.FILES}
     assert (saved / "history.csv").read_text().splitlines()[0] == ",".join(records.HISTORY)
     with np.load(saved / "predictions.npz") as arrays:
-        assert {name: arrays[name].shape for name in arrays} == {"logits": (2, 5, 10), "labels": (5,), "seeds": (2,)}
+        shapes = {"logits": (2, 5, 10), "predicted": (2, 5), "labels": (5,), "seeds": (2,)}
+        assert {name: arrays[name].shape for name in arrays} == shapes
         assert arrays["logits"].dtype == np.float16
 
 

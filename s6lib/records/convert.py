@@ -51,6 +51,8 @@ def select(record: Record, seeds: list[int]) -> Record:
         history=record.history[record.history.seed.isin(seeds)],
         weight_norms=record.weight_norms[record.weight_norms.seed.isin(seeds)],
         logits=None if record.logits is None else record.logits[rows],
+        predicted=record.predicted[rows],
+        probabilities=None if record.probabilities is None else record.probabilities[:, rows],
         weights={name: value[weighed] for name, value in record.weights.items()},
         weight_seeds=[kept[row] for row in weighed],
         diverged=[entry for entry in record.diverged if entry["seed"] in seeds],

@@ -193,20 +193,6 @@ def late_epochs(e: Evidence) -> str:
     return _table(["arm", "accuracy", "published", "ours, mean", "95 % of single seeds", "inside"], rows)
 
 
-def claims(e: Evidence) -> str:
-    """Every claim with its verdict."""
-    head = ["claim", "place", "sentence", "verdict", "seeds", "looks", "p (Holm)", "weakest part, positive as claimed"]
-    return _table(head, map(_claim, verdicts.verdicts(e.records.values())))
-
-
-def _claim(row: dict) -> tuple:
-    part, p = verdicts.weakest(row), "" if row["p"] is None else f"{row['p']:.2g}"
-    made = f"{len(row['looks'])} of {len(row['planned_looks'])}" if row["seeds"] else ""
-    effect = _bars(verdicts.shown(part)) if part else row["note"]
-    verdict_ = row["verdict"] if row["looks"] or not row["seeds"] else f"{row['verdict']} ({row['note']})"
-    return f"{row['family']}: {row['claim']}", row["place"], row["sentence"], verdict_, row["seeds"], made, p, effect
-
-
 def claims_of(e: Evidence, study: str) -> str:
     """Every claim of a study: place, sentence, verdict, Holm's p, the effect of every part with its interval, seeds."""
     head = ["claim", "place", "sentence", "verdict", "p (Holm)", "effects with 95 % intervals, positive as claimed"]

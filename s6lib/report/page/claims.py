@@ -74,7 +74,7 @@ def slack(one: dict[str, Any]) -> float:
 def plans(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each sequence of looks once: seeds an arm, and the z-score that a one-sided test must exceed at each look.
 
-    At half of LEVEL, because two directions share the error, and before the correction for several claims, which raises them.
+    At half of LEVEL, because two directions share the error, and before the correction for several claims.
     """
     found = dict.fromkeys(tuple(row["planned_looks"]) for row in rows if row["planned_looks"])
     return [{"seeds": seeds, "bounds": bounds([n / seeds[-1] for n in seeds], LEVEL / 2).tolist()} for seeds in found]
