@@ -120,7 +120,7 @@ def test_the_worked_example_decides_and_goes_on_after_a_kill(copy):
     while not list(copy.glob("results/full/.work/mine/*/attempt-*")) and time.monotonic() < deadline:
         time.sleep(0.2)
     first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.communicate()
     second = start(copy)
     output, _ = second.communicate(timeout=600)
     assert second.returncode == 0, output
