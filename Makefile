@@ -91,6 +91,7 @@ test-all: test ## everything: all notebooks replayed, the quick profile, all fau
 	$(MAKE) --no-print-directory nbval
 	$(SCRATCH) $(VENV)/python -m s6lib run --profile quick --results "$$folder"
 	$(MAKE) --no-print-directory test-faults
+	S6_FAULTS=full $(PYTEST) -q tests/test_benchmarks.py
 	$(VENV)/python tests/mutations.py
 
 test-faults: $(READY) ## the whole fault suite: kills, full disks, cut networks (about 15 minutes)

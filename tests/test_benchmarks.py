@@ -28,6 +28,8 @@ COLUMNS = {"who", "network", "precision", "processes", "threads", "replicas", "i
 COLUMNS |= {"ratio_to_dataloader", "memory_mb", "share_of_product_rate", "share_of_copy_rate", "void"}
 GOOD = {"first_loss": 2.3, "last_loss": 0.4, "accuracy": 93.0}
 
+LONG = pytest.mark.skipif(os.environ.get("S6_FAULTS") != "full", reason="only with S6_FAULTS=full")
+
 
 def run(script: str, *words: str) -> None:
     # threads of several contestants share the cores here: they sleep while they wait
@@ -135,6 +137,7 @@ def test_work_per_image_is_what_the_layers_do(network):
     assert machine.work_per_image(network) == found
 
 
+@LONG
 @pytest.mark.slow
 def test_ablations_run(tmp_path):
     # every variant that needs no compiler still finds the parts that it replaces, and all are measured
@@ -145,6 +148,7 @@ def test_ablations_run(tmp_path):
     assert all(len(values) == 1 for values in found["all"].values())
 
 
+@LONG
 @pytest.mark.slow
 def test_growing_runs(tmp_path):
     run("growing.py", "--out", str(tmp_path))
