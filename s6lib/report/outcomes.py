@@ -20,10 +20,10 @@ def takes(e: Evidence, *patterns: str) -> str:
         return "as long as nobody has measured yet (`benchmarks/durations.py`)"
     digits = _seconds(sum(measured[arm] for arm in arms))
     if any(arm not in e.records for arm in arms):
-        return f"{digits} per seed on the digits, and on MNIST, with 40 times as many images, about 40 times as long"
+        return f"at most {digits} per seed on the digits (timed on a busy machine); on MNIST about 40 times as long"
     mnist = _seconds(sum(e.records[arm].seconds_per_seed for arm in arms))
     shown = f"seconds: {_seeds(min(len(e.records[arm].seeds) for arm in arms))} come from the committed run"
-    return f"{shown}. Trained anew, {mnist} per seed on MNIST and {digits} on the digits, on one core"
+    return f"{shown}. Trained anew, {mnist} per seed on MNIST and, on a busy machine, {digits} on the digits, one core"
 
 
 def colab(e: Evidence, notebook: str) -> str:
