@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.display import DisplayHandle
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
@@ -349,3 +350,26 @@ def test_notebooks_hold_figures_in_a_palette():
     ax.plot([1, 2])
     picture = Image.open(io.BytesIO(palette_png(figure)))
     assert picture.mode == "P"
+
+
+def growing() -> pd.DataFrame:
+    """Two seeds of a trial, one of them an epoch behind."""
+    rows = [("gbn", seed, epoch, 0.3, 91.0, 0.1, 98.0 + epoch / 10) for seed in (0, 1) for epoch in (1, 2, 3)][:-1]
+    columns = ["trial", "seed", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_live_curves_are_one_figure_renewed(monkeypatch):
+    # Shown once, then updated in place, and closed, so that no notebook shows it a second time.
+    done = []
+    monkeypatch.setattr(DisplayHandle, "display", lambda _, figure: done.append(("display", figure)))
+    monkeypatch.setattr(DisplayHandle, "update", lambda _, figure: done.append(("update", figure)))
+    watcher, table = plots.live(True), growing()
+    watcher(table[table.epoch == 1])
+    watcher(table)
+    assert [how for how, _ in done] == ["display", "update"]
+    figure = done[-1][1]
+    assert "gbn, training: 1 of 2 seeds are through epoch 3" in figure._suptitle.get_text()
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [3, 3, 3]
+    assert plt.get_fignums() == []
+    assert plots.live(False) is None

@@ -11,6 +11,7 @@ from s6lib.models.norms import divisors
 from s6lib.records import Record, RecordError
 from s6lib.training.checkpoint import Checkpoints
 from s6lib.training.deal import make_deal
+from s6lib.training.live import Live, Watch
 from s6lib.training.precision import default_device, keep_freed_memory, resolve_precision
 from s6lib.training.trainer import Trainer
 from s6lib.training.workers import train_in_workers
@@ -30,6 +31,7 @@ def train_together(
     device: torch.device | str | None = None,
     save: bool = True,
     workers: int | None = None,
+    live: Live | None = None,
 ) -> list[Record]:
     """Trains trials that differ only in name and `l1` as fused networks, one replica per trial and seed.
 
@@ -37,7 +39,8 @@ def train_together(
     trials are paired by seed. Returns one record per trial. Raises TrialError on settings that do not fit.
 
     `workers` processes share the seeds, by default one per core where there is enough to do, none but this one on a
-    GPU; 1 trains in this process. Raises WorkerError where they die again and again.
+    GPU; 1 trains in this process. Raises WorkerError where they die again and again. `live` is called after every
+    epoch with the histories so far, a table of trial, seed, epoch, losses and accuracies (`plots.live` draws them).
 
     What is finished is kept below `paths.interactive_results()`: seeds that are there are not trained again, a
     training that was stopped goes on after its last whole epoch. `save=False` neither reads nor leaves anything, and
@@ -49,14 +52,16 @@ def train_together(
     keep_freed_memory()
     precision = resolve_precision(precision, device)
     if not save:
-        trainer = Trainer(trials, dataset.to(device), seeds, precision)
+        trainer, watch = Trainer(trials, dataset.to(device), seeds, precision), Watch(live)
+        trainer.on_step = lambda: watch(trainer)
         trainer.run()
+        watch(trainer)
         return trainer.records()
 
     description = dataset.describe()
     found = [records.read(trial, description, precision, seeds) for trial in trials]
     if missing := [seed for seed in seeds if not all(record and seed in record.seeds for record in found)]:
-        train_missing(trials, dataset.to(device), missing, precision, workers)
+        train_missing(trials, dataset.to(device), missing, precision, workers, live)
         found = [records.read(trial, description, precision, seeds) for trial in trials]
     whole = [record for record in found if record and len(record.seeds) == len(seeds)]
     if len(whole) < len(trials):
@@ -66,7 +71,12 @@ def train_together(
 
 
 def train_missing(
-    trials: Sequence[Trial], dataset: Dataset, missing: list[int], precision: str, workers: int | None
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    missing: list[int],
+    precision: str,
+    workers: int | None,
+    live: Live | None = None,
 ) -> None:
     """Deals the seeds `missing` and trains them, here or in worker processes; every group adds its own part."""
     probe = Trainer(trials, dataset, missing[:1], precision)
@@ -74,13 +84,13 @@ def train_missing(
     for group, threads in zip(deal.groups, deal.threads, strict=True):
         checkpoints_of(probe, group).begin(deal.workers, threads)
     if deal.workers > 1:
-        train_in_workers(trials, dataset, deal, precision)
+        train_in_workers(trials, dataset, deal, precision, live)
         return
-    usual = torch.get_num_threads()
+    usual, watch = torch.get_num_threads(), Watch(live)
     try:
         for group, threads in zip(deal.groups, deal.threads, strict=True):
             torch.set_num_threads(threads)
-            train_and_add(trials, dataset, group, precision)
+            train_and_add(trials, dataset, group, precision, told=watch)
     finally:
         torch.set_num_threads(usual)
 

@@ -15,6 +15,7 @@ import torch
 
 from s6lib.data import Dataset
 from s6lib.provenance import source_fingerprint
+from s6lib.training.live import so_far
 from s6lib.training.precision import keep_freed_memory
 from s6lib.training.train import train_and_add
 from s6lib.training.trainer import Trainer
@@ -46,20 +47,24 @@ def end_with_input() -> None:
 
 
 class Reporter:
-    """Called after every step, it tells the parent now and then."""
+    """Called after every step, it tells the parent now and then, and of every epoch its rows."""
 
     def __init__(self, pipe: int):
-        self.pipe, self.epoch, self.steps, self.last = pipe, 0, 0, 0.0
+        self.pipe, self.epoch, self.steps, self.last = pipe, -1, 0, 0.0
 
     def __call__(self, trainer: Trainer) -> None:
         if trainer.epoch != self.epoch:
             self.epoch, self.steps, self.last = trainer.epoch, 0, 0.0
+            self.tell(history=so_far(trainer))
         self.steps += 1
         if time.monotonic() - self.last >= EVERY:
             self.last = time.monotonic()
-            accuracies = [row["test_accuracy"] for row in trainer.history if row["epoch"] == self.epoch]
-            told = {"epoch": self.epoch, "step": self.steps, "accuracies": accuracies}
-            os.write(self.pipe, json.dumps(told).encode() + b"\n")
+            self.tell()
+
+    def tell(self, **more: object) -> None:
+        line = json.dumps({"epoch": self.epoch, "step": self.steps, **more}).encode() + b"\n"
+        while line:
+            line = line[os.write(self.pipe, line) :]
 
 
 if __name__ == "__main__":

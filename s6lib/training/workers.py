@@ -25,6 +25,7 @@ from s6lib.data import Dataset
 from s6lib.provenance import PACKAGE, source_fingerprint
 from s6lib.training.checkpoint import beat, in_batch
 from s6lib.training.deal import Deal
+from s6lib.training.live import Live, Watch, last_accuracies
 from s6lib.trial import Trial
 
 LIVES = 2  # of a group: a worker that was killed is started once more
@@ -35,8 +36,11 @@ class WorkerError(RuntimeError):
     """Worker processes ended again and again; the message says for which seeds, and why."""
 
 
-def train_in_workers(trials: Sequence[Trial], dataset: Dataset, deal: Deal, precision: str) -> None:
-    """Trains every group of `deal`, so many at a time, until all have added their parts. Raises WorkerError.
+def train_in_workers(
+    trials: Sequence[Trial], dataset: Dataset, deal: Deal, precision: str, live: Live | None = None
+) -> None:
+    """Trains every group of `deal`, so many at a time, until all have added their parts; `live` as for
+    `train_together`. Raises WorkerError.
 
     However this ends, by an error, Ctrl-C or a notebook's stop button, its workers end with it.
     """
@@ -45,7 +49,7 @@ def train_in_workers(trials: Sequence[Trial], dataset: Dataset, deal: Deal, prec
     head, content = pack(dataset, task)
     todo = [{**head, "seeds": group, "threads": n} for group, n in zip(deal.groups, deal.threads, strict=True)]
     running, deaths = list[Worker](), Counter[int]()
-    with Progress(trials, dataset, deal) as progress:
+    with Progress(trials, dataset, deal, live) as progress:
         try:
             while todo or running:
                 while todo and len(running) < deal.workers:
@@ -90,7 +94,7 @@ class Worker:
 
     def __init__(self, task: dict):
         self.task, self.group = task, task["seeds"]
-        self.told: dict = {"epoch": 0, "step": 0, "accuracies": []}
+        self.told: dict = {"epoch": 0, "step": 0, "history": []}
         self.process: subprocess.Popen | None = None
 
     def start(self, content: bytes) -> None:
@@ -108,7 +112,7 @@ class Worker:
             process.stdin.write(content)  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             for line in process.stdout:  # type: ignore[union-attr]
-                self.told = json.loads(line)
+                self.told = {**self.told, **json.loads(line)}
 
     def lives(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -154,13 +158,14 @@ def around(threads: int) -> dict[str, str]:
 class Progress:
     """One bar over all groups, by step, and the heartbeat for who watches a batch."""
 
-    def __init__(self, trials: Sequence[Trial], dataset: Dataset, deal: Deal):
+    def __init__(self, trials: Sequence[Trial], dataset: Dataset, deal: Deal, live: Live | None = None):
         first, seeds = trials[0], sum(map(len, deal.groups))
         self.names, self.epochs = ", ".join(trial.name for trial in trials), first.epochs
         self.steps, self.replicas = -(-len(dataset.train_images) // first.batch_size), seeds * len(trials)
         self.done = {group[0]: 0.0 for group in deal.groups}  # epochs
         self.weights = {group[0]: len(group) for group in deal.groups}
-        self.accuracies: dict[int, list[float]] = {}
+        self.histories: dict[int, list[list]] = {}
+        self.watch = Watch(live)
         self.since, self.beaten = time.monotonic(), 0
         name = first.name if len(trials) == 1 else f"{len(trials)} trials"
         self.bar = tqdm(
@@ -179,7 +184,8 @@ class Progress:
     def note(self, group: list[int], told: dict) -> None:
         done = min(told["epoch"] + told["step"] / self.steps, self.epochs)
         self.done[group[0]] = max(self.done[group[0]], done)
-        self.accuracies[group[0]] = told["accuracies"]
+        self.histories[group[0]] = told["history"]
+        self.watch.note(group, told["history"])
 
     def finish(self, group: list[int]) -> None:
         self.done[group[0]] = self.epochs
@@ -187,7 +193,7 @@ class Progress:
     def show(self) -> None:
         """Moves the bar; after every epoch, by the mean over all seeds, beats."""
         mean = sum(self.done[key] * weight for key, weight in self.weights.items()) / sum(self.weights.values())
-        epoch, values = int(mean), [value for group in self.accuracies.values() for value in group]
+        epoch, values = int(mean), [v for rows in self.histories.values() for v in last_accuracies(rows)]
         accuracy = f", mean test accuracy {sum(values) / len(values):.2f} %" if values else ""
         self.bar.set_postfix_str(f"epoch {min(epoch + 1, self.epochs)}/{self.epochs}{accuracy}", refresh=False)
         self.bar.update(round(sum(self.done.values()) * self.steps) - self.bar.n)

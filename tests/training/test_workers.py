@@ -18,7 +18,7 @@ import torch
 from s6lib import data, processes, records
 from s6lib.batch import chunks
 from s6lib.models.norms import NORMALISERS
-from s6lib.training import deal, train, train_together, workers
+from s6lib.training import deal, live, train, train_together, workers
 from s6lib.training.checkpoint import begun
 from s6lib.training.deal import make_deal, split
 from s6lib.training.train import checkpoints_of, train_and_add
@@ -192,7 +192,7 @@ def test_a_group_goes_on_in_as_many_threads(tiny, monkeypatch):
     begin(probe(tiny), [4, 5, 6, 7], 2, epochs=1, threads=3)
     assert make_deal(probe(tiny), [4, 5, 6, 7], 2) == deal.Deal([[4, 5, 6, 7]], [3], 1)
     used = []
-    monkeypatch.setattr(train_module, "train_and_add", lambda *_: used.append(torch.get_num_threads()))
+    monkeypatch.setattr(train_module, "train_and_add", lambda *_, **__: used.append(torch.get_num_threads()))
     train_module.train_missing([sgd()], tiny, [4, 5, 6, 7], "float32", 2)
     assert used == [3]
     assert torch.get_num_threads() == 1
@@ -335,17 +335,22 @@ def test_all_of_a_data_set_reaches_the_worker(own):
 # --- what is shown ---
 
 
+def rows(seed: int, *accuracies: float) -> list[list]:
+    """What a training tells of one seed."""
+    return [["t", seed, epoch, 0.5, 80.0, 0.4, accuracy] for epoch, accuracy in enumerate(accuracies, 1)]
+
+
 def test_the_bar_moves_by_step_over_all_groups(tiny, monkeypatch, tmp_path):
     # Two epochs of three steps for each of two groups: 12 steps; the mean is over the seeds of both.
     monkeypatch.delenv("S6_QUIET")
     monkeypatch.setenv("S6_HEARTBEAT", str(tmp_path / "beat.json"))
     with Progress([sgd()], tiny, deal.Deal([[0, 1], [2]], [1, 1], 2)) as progress:
-        progress.note([0, 1], {"epoch": 0, "step": 2, "accuracies": []})
+        progress.note([0, 1], {"epoch": 0, "step": 2, "history": []})
         progress.show()
         assert (progress.bar.n, progress.bar.total) == (2, 12)
         assert not (tmp_path / "beat.json").exists()
-        progress.note([0, 1], {"epoch": 1, "step": 1, "accuracies": [90.0, 96.0]})
-        progress.note([2], {"epoch": 1, "step": 1, "accuracies": [99.0]})
+        progress.note([0, 1], {"epoch": 1, "step": 1, "history": rows(0, 90.0) + rows(1, 96.0)})
+        progress.note([2], {"epoch": 1, "step": 1, "history": rows(2, 99.0)})
         progress.show()
         assert progress.bar.n == 8
         assert progress.bar.postfix == "epoch 2/2, mean test accuracy 95.00 %"
@@ -360,7 +365,41 @@ def test_the_bar_moves_by_step_over_all_groups(tiny, monkeypatch, tmp_path):
 def test_options_pass_through_every_call(tiny, monkeypatch):
     # `train` is `train_together` of one trial, `workers` included.
     asked = []
-    monkeypatch.setattr(train_module, "train_missing", lambda *a: asked.append(a[-1]) or train_and_add(*a[:-1]))
+    monkeypatch.setattr(train_module, "train_missing", lambda *a: asked.append(a[-2:]) or train_and_add(*a[:-2]))
     train_together([sgd()], tiny, [0], device="cpu", workers=3)
-    train(sgd(), tiny, [1], device="cpu", workers=4)
-    assert asked == [3, 4]
+    train(sgd(), tiny, [1], device="cpu", workers=4, live=print)
+    assert asked == [(3, None), (4, print)]
+
+
+# --- watched ---
+
+
+@pytest.mark.parametrize("options", [{}, {"save": False}])
+def test_a_watcher_gets_every_epoch_whole(tiny, options):
+    # Once an epoch, not once a step; at the end the table is the record's history.
+    seen = []
+    record = train(sgd(), tiny, [4, 7], device="cpu", workers=1, live=seen.append, **options)
+    assert [len(table) for table in seen] == [2, 4]
+    same = seen[-1].sort_values(["seed", "epoch"], ignore_index=True)
+    assert set(same.trial) == {"t"}
+    columns = ["seed", "epoch", *live.COLUMNS]
+    pd.testing.assert_frame_equal(same[columns], record.history[columns])
+
+
+def test_a_watcher_gets_all_groups_in_one_table(tiny):
+    seen = []
+    watch = live.Watch(seen.append)
+    watch.note([0, 1], rows(0, 90.0) + rows(1, 96.0))
+    watch.note([2], rows(2, 99.0))
+    watch.note([2], rows(2, 99.0))  # nothing new
+    assert [list(table.seed) for table in seen] == [[0, 1], [0, 1, 2]]
+
+
+@pytest.mark.slow
+def test_workers_tell_their_histories(own):
+    # Also of what had been trained before: the last table is the record's history.
+    seen = []
+    record = train(sgd(), own, [21, 22], precision="float64", device="cpu", workers=2, live=seen.append)
+    last = seen[-1].sort_values(["seed", "epoch"], ignore_index=True)
+    columns = ["seed", "epoch", *live.COLUMNS]
+    pd.testing.assert_frame_equal(last[columns], record.history[columns])
