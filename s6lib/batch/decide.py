@@ -21,6 +21,7 @@ from s6lib.batch.plan import PlanError, names, one_of
 from s6lib.batch.progress import Display
 from s6lib.batch.runner import Request
 from s6lib.evidence import forecast, verdicts
+from s6lib.evidence.wanted import with_seeds_wanted
 from s6lib.records import Record
 from s6lib.studies import STUDIES
 from s6lib.studies.base import Claim, Study
@@ -50,7 +51,7 @@ def decide(request: Request, hours: float | None = None) -> int:
     known: dict[tuple[str, str], str] = {}
     while True:
         found = records.find(request.folder)[0] if request.folder.is_dir() else []
-        rows = verdicts.verdicts(found)
+        rows = with_seeds_wanted(verdicts.verdicts(found), found)
         write(rows, request.folder)
         known = report(rows, studies, known, display)
         step = next_step(studies, rows, found)

@@ -48,11 +48,6 @@ class Result:
     p_against: float
     p_equal: float
 
-    def __str__(self) -> str:
-        if np.isnan(self.found.low):
-            return f"{self.part.text}: {self.found.mean:+.3g} {self.unit}, no interval"
-        return f"{self.part.text}: {self.found.mean:+.3g} [{self.found.low:+.3g}, {self.found.high:+.3g}] {self.unit}"
-
 
 # --- parts -----------------------------------------------------------------------------------------
 
@@ -62,11 +57,11 @@ def weigh_part(part: Part, records: Records, study: Study, planned: Sequence[int
 
     Before the first look the contrast is that of all seeds at hand, for reading only.
     """
-    by_look = [_contrast(part, records, study, seeds) for seeds in looks]
+    by_look = [contrast(part, records, study, seeds) for seeds in looks]
     tests = [_one_sided(part, found) for found in by_look]
     times = [seeds / planned[-1] for seeds in planned]
     p = {kind: _sequential([test[kind] for test in tests], times) for kind in (tests[0] if tests else {})}
-    found = by_look[-1] if by_look else _contrast(part, records, study)
+    found = by_look[-1] if by_look else contrast(part, records, study)
     p_for, p_equal = max(p.get("for", [np.nan])), max(p.get("equal") or [np.nan])
     p_against = min(1.0, len(p.get("against", [])) * min(p.get("against", [np.nan])))
     return Result(part, found, part.unit or MEASURES[part.measure][1], p_for, p_against, p_equal)
@@ -77,7 +72,7 @@ def looks_made(records: Sequence[Record], planned: Sequence[int]) -> list[int]:
     return [look for look in planned if all(set(range(look)) <= set(record.seeds) for record in records)]
 
 
-def _contrast(part: Part, records: Records, study: Study, seeds: int | None = None) -> Difference:
+def contrast(part: Part, records: Records, study: Study, seeds: int | None = None) -> Difference:
     """The part's contrast over seeds 0 to `seeds` - 1 (None: all), positive as claimed, from its bound."""
     sign = -1.0 if part.relation == "below" else 1.0
     weights = [sign * weight for weight in part.weights.values()]
@@ -245,7 +240,9 @@ def weakest(row: dict) -> dict | None:
 
 
 def shown(part: dict) -> str:
-    """A part's row in words: "gbn − bn: +0.02 [-0.04, +0.08] points"."""
-    if np.isnan(part["low"]):
-        return f"{part['text']}: {part['estimate']:+.3g} {part['unit']}, no interval"
-    return f"{part['text']}: {part['estimate']:+.3g} [{part['low']:+.3g}, {part['high']:+.3g}] {part['unit']}"
+    """A part's row in words: "gbn − bn: +0.021 [−0.042, +0.084] points"; the interval's half-width has two digits."""
+    half = (part["high"] - part["low"]) / 2
+    digits = max(0, 1 - int(np.floor(np.log10(half)))) if half > 0 else 3
+    estimate, low, high = (f"{part[key]:+.{digits}f}".replace("-", "−") for key in ("estimate", "low", "high"))
+    interval = "no interval" if np.isnan(half) else f"[{low}, {high}]"
+    return f"{part['text']}: {estimate} {interval} {part['unit']}"

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from s6lib import paths, records
-from s6lib.evidence import images, measures, statistics, verdicts
+from s6lib.evidence import images, measures, statistics, verdicts, wanted
 from s6lib.records import Record
 from s6lib.report import architecture
 from s6lib.report.outcomes import answers, came_out, colab, gallery, takes  # noqa: F401  values as well
@@ -194,17 +194,22 @@ def late_epochs(e: Evidence) -> str:
 
 
 def claims_of(e: Evidence, study: str) -> str:
-    """Every claim of a study: place, sentence, verdict, Holm's p, the effect of every part with its interval, seeds."""
+    """Every claim of a study: place, sentence, verdict, Holm's p, the effect of every part with its interval, seeds,
+    and how many would decide it."""
     head = ["claim", "place", "sentence", "verdict", "p (Holm)", "effects with 95 % intervals, positive as claimed"]
-    rows = [_claim_of(row) for row in verdicts.verdicts(e.records.values()) if row["study"] == study]
-    return _table([*head, "seeds"], rows)
+    found = list(e.records.values())
+    rows = [
+        _claim_of(row) for row in wanted.with_seeds_wanted(verdicts.verdicts(found), found) if row["study"] == study
+    ]
+    return _table([*head, "seeds", "seeds wanted"], rows)
 
 
 def _claim_of(row: dict) -> tuple:
     p = "" if row["p"] is None else f"{row['p']:.2g}"
     effects = "<br>".join(_bars(verdicts.shown(part)) for part in row["parts"]) or row["note"]
     place = row["place"] or "our own question"
-    return row["claim"], place, row["sentence"], row["verdict"], p, effects, row["seeds"] or ""
+    more = "" if row["seeds_wanted"] is None else f"about {row['seeds_wanted']:,}"
+    return row["claim"], place, row["sentence"], row["verdict"], p, effects, row["seeds"] or "", more
 
 
 def spreads(e: Evidence, study: str) -> str:

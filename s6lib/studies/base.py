@@ -21,6 +21,11 @@ MARGIN = 0.05  # percentage points: about one seed's standard deviation on 10,00
 # The same for other measures, in their units.
 MARGINS = {"late_train_accuracy": 0.075, "first_epochs": 0.2, "late_steps": 0.02, "early_steps": 0.1}
 MARGINS |= {"epochs_to_99_4": 1.0, "test_loss": 0.002, "late_loss_steps": 0.001, "loss_rises": 0.01}
+# What parts call them, where that is not their name.
+WORDS = {"test_accuracy": "", "epochs_to_99_4": "epochs until 99.4 %", "first_epochs": "test accuracy of epochs 1 to 3"}
+WORDS |= {"late_steps": "late steps of accuracy", "late_loss_steps": "late steps of loss"}
+WORDS |= {"early_steps": "early steps of accuracy", "loss_rises": "rises of the test loss"}
+WORDS |= {"late_train_accuracy": "late training accuracy"}
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,8 @@ def slope(
 
 
 def words(measure: str) -> str:
-    return "" if measure == "test_accuracy" else f"{measure.replace('_', ' ')}, "
+    name = WORDS.get(measure, measure.replace("_", " "))
+    return f"{name}, " if name else ""
 
 
 def all_against(arm: str, others: Iterable[str], relation: Callable[..., Part], *options: Any) -> tuple[Part, ...]:

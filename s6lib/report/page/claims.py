@@ -13,6 +13,7 @@ from typing import Any
 from s6lib.evidence import verdicts as judged
 from s6lib.evidence.sequential import bounds
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
+from s6lib.evidence.wanted import with_seeds_wanted
 from s6lib.records import Record
 
 VERDICTS = "verdicts.json"
@@ -25,7 +26,7 @@ def claims(found: Sequence[Record], folder: Path) -> list[dict[str, Any]]:
         rows = json.loads((folder / VERDICTS).read_bytes())
         return [complete(row) for row in rows]
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return [complete(row) for row in judged.verdicts(found)]
+        return [complete(row) for row in with_seeds_wanted(judged.verdicts(found), found)]
 
 
 def complete(row: dict[str, Any]) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def complete(row: dict[str, Any]) -> dict[str, Any]:
     extra = {
         "seeds": seeds,
         "p": number(row.get("p")),
+        "seeds_wanted": number(row.get("seeds_wanted")),
         "looks": list(row.get("looks") or []),  # seeds an arm
         "planned_looks": list(row.get("planned_looks") or []),
     }

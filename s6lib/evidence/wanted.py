@@ -1,0 +1,67 @@
+"""How many seeds an arm an undecided claim would take, were the means and spreads found so far the true ones."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from scipy import stats as scipy_stats
+
+from s6lib.evidence import verdicts
+from s6lib.evidence.images import predicted_sd
+from s6lib.evidence.verdicts import LEVEL, Records
+from s6lib.records import Record
+from s6lib.studies.base import Claim, Part, Study
+
+POWER = 0.8
+FEWEST = 3  # below that the normal distribution says nothing of Student's t
+
+
+def with_seeds_wanted(rows: Sequence[dict], found: Iterable[Record]) -> list[dict]:
+    """The rows of `verdicts.verdicts`, each with `seeds_wanted`; None where decided, or where nobody can say."""
+    found, known = list(found), {(s.name, claim.id): (s, claim) for s, claim in verdicts.claims()}
+    size = {row["family"]: sum(other["family"] == row["family"] for other in rows) for row in rows}
+    made = []
+    for row in rows:
+        wanted = None
+        if row["verdict"] == "undecided" and (row["study"], row["claim"]) in known:
+            study, claim = known[row["study"], row["claim"]]
+            wanted = seeds_wanted(study, claim, verdicts.select(found, study.name), size[row["family"]])
+        made.append({**row, "seeds_wanted": wanted})
+    return made
+
+
+def seeds_wanted(study: Study, claim: Claim, records: Records, family: int) -> int | None:
+    """Seeds n at which one look decides the claim with 80 % power, tested at LEVEL / `family`; None without two seeds.
+
+    n = V ((z_level + z_power) / d)^2 for a contrast with variance V / n at a distance d from what it must exclude.
+    """
+    if any(arm not in records or len(records[arm].non_diverged) < 2 for arm in claim.arms):
+        return None
+    parts = [_part(part, study, records, family, len(claim.parts)) for part in claim.parts]
+    ways = max(p[0] for p in parts), min(p[1] for p in parts), max(p[2] for p in parts)
+    return max(FEWEST, math.ceil(min(ways))) if math.isfinite(min(ways)) else None
+
+
+def _part(part: Part, study: Study, records: Records, family: int, parts: int) -> tuple[float, float, float]:
+    """Seeds that show the part, that show it goes the other way, and that show a difference within its margin."""
+    mean, variance = contrast(part, study, records)
+
+    def seeds(distance: float, level: float) -> float:
+        z = scipy_stats.norm.isf(level / family) + scipy_stats.norm.isf(1 - POWER)
+        return variance * (z / distance) ** 2 if distance > 0 else math.inf
+
+    way, against = LEVEL / 2, LEVEL / 2 / parts  # two directions share the level; any part contradicts
+    if part.relation == "within":
+        inside = part.bound - abs(mean)
+        return seeds(inside, way), seeds(-inside, against), math.inf
+    equal = math.inf if part.margin is None else seeds(part.margin - abs(mean), LEVEL)
+    return seeds(mean, way), seeds(-mean, against), equal
+
+
+def contrast(part: Part, study: Study, records: Records) -> tuple[float, float]:
+    """The part's estimate, positive as claimed, and n times its variance; of test accuracy the larger spread counts."""
+    found = verdicts.contrast(part, records, study)
+    if verdicts.is_paired(part, study):
+        return found.mean, found.se**2 * min(len(records[arm].non_diverged) for arm in part.weights)
+    values = {arm: verdicts.measured(records[arm], part.measure) for arm in part.weights}
+    least = {arm: predicted_sd(records[arm]) if part.measure == "test_accuracy" else 0.0 for arm in values}
+    return found.mean, sum((w * max(values[arm].std(), least[arm])) ** 2 for arm, w in part.weights.items())
