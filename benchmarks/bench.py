@@ -29,7 +29,7 @@ SEEDS = 8  # of the peers that train several
 SLOW = ("DataLoader loop", "torch.func", "JAX")  # with R = 32 they get a round fewer: their starts take long
 # A short training: its steps at batch 128, seeds where a contestant trains several, and by how many percentage points
 # its test accuracy may stay below ours: two seeds after so few steps differ by about as much.
-STEPS, FEW_SEEDS, TOLERANCE = 150, 2, 2.0
+STEPS, FEW_SEEDS, TOLERANCE = 400, 2, 2.0
 
 
 def contestants(network: str, options: argparse.Namespace) -> list[dict]:
@@ -185,7 +185,14 @@ def settings(words: list[str] | None = None) -> argparse.Namespace:
     options.batch, options.warm_up, options.steps = recipe.BATCH, 3, STEPS
     options.replicas, options.seeds = ((1, 8, 64, 512) if options.gpu else REPLICAS), SEEDS
     if options.small:
-        tiny = {"rounds": 1, "seconds": 0.1, "networks": ["regularisers"], "dataset": "digits", "batch": 64}
+        tiny = {
+            "rounds": 1,
+            "seconds": 0.1,
+            "steps": 150,
+            "networks": ["regularisers"],
+            "dataset": "digits",
+            "batch": 64,
+        }
         vars(options).update(tiny, replicas=(1, 2), seeds=2, warm_up=1)
     return options
 

@@ -69,6 +69,7 @@ FIGURES = {
     "ghost_statistics": plots.ghost_statistics,
     "misclassified_grid": lambda r: plots.misclassified_grid(r, 10, IMAGES),
     "grids_side_by_side": lambda r: plots.grids_side_by_side([r, r], 4, IMAGES),
+    "accuracy_and_size": lambda r: plots.accuracy_and_size([r, r]),
 }
 GRIDS = ("misclassified_grid", "grids_side_by_side")
 
@@ -373,3 +374,12 @@ def test_live_curves_are_one_figure_renewed(monkeypatch):
     assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [3, 3, 3]
     assert plt.get_fignums() == []
     assert plots.live(False) is None
+
+
+def test_published_networks_lie_beside_ours(record):
+    # a hollow mark for each; ours at its size and mean, with the seeds and the epochs it is of
+    ax = plots.accuracy_and_size([record])
+    seen = published_table("small_networks")
+    assert ax.lines[0].get_xydata().tolist() == seen[["parameters", "accuracy"]].to_numpy(float).tolist()
+    assert ax.lines[1].get_xydata()[0] == pytest.approx([9802, record.last().test_accuracy.mean()])
+    assert "bn_l1: mean of 3 seeds, 4 epochs" in texts(ax.figure)

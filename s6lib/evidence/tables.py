@@ -1,7 +1,7 @@
 """Tables for the summary notebook: what records show side by side, what is missing, what was left out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +214,12 @@ def _against(first: Record, other: Record) -> dict:
         "95 % interval, new seeds and images": span(*known[1], "+.2f", percent=False),
         "a seed of it beats one of the other": f"{100 * statistics.probability_of_improvement(a, b):.0f} %",
     }
+
+
+def listed(words: Iterable[str]) -> str:
+    """In words: "a, b and c"; nothing of none."""
+    *others, last = list(words) or [""]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def mean(values: np.ndarray | pd.Series) -> float:

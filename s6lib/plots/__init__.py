@@ -21,6 +21,7 @@ from s6lib.plots.images import grids_side_by_side as grids_side_by_side
 from s6lib.plots.images import misclassified_grid as misclassified_grid
 from s6lib.plots.images import samples as samples
 from s6lib.plots.live import live as live
+from s6lib.plots.sizes import accuracy_and_size as accuracy_and_size
 from s6lib.plots.speed import growing as growing
 from s6lib.plots.speed import training_speed as training_speed
 from s6lib.plots.style import style as style

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL import Image
 
+from s6lib.evidence.tables import listed
 from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.records import NO_WEIGHTS, Record
 from s6lib.studies import find_arm
@@ -144,7 +145,7 @@ def title(figure: Figure, records: Sequence[Record], text: str) -> None:
 def data_title(records: Iterable[Record]) -> str:
     """Data set and study, which every figure names."""
     pairs = [(record.dataset["title"], record.trial.study) for record in records]
-    titles, studies = (" and ".join(dict.fromkeys(words)) for words in zip(*pairs, strict=True))
+    titles, studies = (listed(dict.fromkeys(words)) for words in zip(*pairs, strict=True))
     return f"{titles} · {studies}"
 
 

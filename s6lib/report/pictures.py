@@ -27,6 +27,7 @@ def pictures(e: Evidence) -> dict[Path, list]:
     return {
         e.results / "reference" / "regularisers.png": [e.records[f"regularisers/{arm}"] for arm in REGULARISERS],
         e.results / "reference" / "normalisers.png": [e.records[f"normalisers/{arm}"] for arm in NORMALISERS],
+        e.results / "reference" / "sizes.png": e.small,
         e.results / "bench" / "speedrun.png": [_rung(one) for one in e.measured("speedrun")],
         e.results / "bench" / "cpu.png": e.measured("cpu")["rows"],
         e.results / "bench" / "growing.png": [e.measured("growing")[key] for key in ("seeds", "trials")],
@@ -56,7 +57,7 @@ def _drawn(name: str, shown: list) -> "Figure":
         return plots.training_speed(shown)
     if name == "growing":
         return plots.growing(*shown)
-    figure = plots.dots(shown).get_figure(root=True)
+    figure = (plots.accuracy_and_size if name == "sizes" else plots.dots)(shown).get_figure(root=True)
     assert figure is not None
     return figure
 

@@ -39,6 +39,12 @@ class Evidence:
         """The records of a study in the order of its arms."""
         return [self.records[f"{study}/{arm}"] for arm in STUDIES[study].arms if f"{study}/{arm}" in self.records]
 
+    @cached_property
+    def small(self) -> list[Record]:
+        """One arm of each small network, named beforehand, and the frontier's."""
+        names = [f"frontier/{arm}" for arm in STUDIES["frontier"].arms]
+        return [self.records[name] for name in (*SMALL, *names) if name in self.records]
+
     def measured(self, name: str) -> Any:
         return json.loads((self.results / "bench" / f"{name}.json").read_text(encoding="utf-8"))
 
@@ -58,6 +64,9 @@ class Evidence:
     def pair(self, a: str, b: str, measure: str = "test_accuracy") -> tuple[np.ndarray, np.ndarray]:
         """The values of two arms of one study: "study/arm", "arm"."""
         return self.last(a, measure), self.last(f"{a.split('/')[0]}/{b}", measure)
+
+
+SMALL = ("regularisers/bn_batch64", "normalisers/bn_l1", "progression/gap")
 
 
 # --- numbers ---------------------------------------------------------------------------------------
@@ -93,6 +102,12 @@ def seeds(e: Evidence, measure: str, *arms: str) -> str:
     """The lowest and highest value of any seed of the arms."""
     values = np.concatenate([e.last(arm, measure) for arm in arms])
     return _span(values.min(), values.max())
+
+
+def best_over_last(e: Evidence, *arms: str) -> str:
+    """By how many points a run's best epoch is above its last, on average: the lowest and the highest of the arms."""
+    gaps = [float((e.last(arm, "best_test_accuracy") - e.last(arm)).mean()) for arm in arms]
+    return _span(min(gaps), max(gaps))
 
 
 def seeds_needed(e: Evidence, study: str, points: str) -> str:
@@ -180,6 +195,16 @@ def arms(e: Evidence, study: str) -> str:
     """Last-epoch test accuracy of a study's arms beside what was published."""
     head = ["arm", "what it is", "seeds", "mean, %", "sd", "95 % interval of the mean", "95 % of single seeds"]
     return _table([*head, "published, last epoch, 1 seed"], [_arm(record) for record in e.study(study)])
+
+
+def small_networks(e: Evidence) -> str:
+    """Test accuracy of networks of few parameters: our means over seeds between published single runs, by size."""
+    head = ["parameters", "test accuracy, %", "of what", "whose"]
+    rows = [
+        (r.parameters, f"{r.accuracy:g}", r.what, r.source) for r in base.published_table("small_networks").itertuples()
+    ]
+    rows += [_small(record) for record in e.small]
+    return _table(head, [(f"{size:,}", *rest) for size, *rest in sorted(rows, key=lambda row: row[0])])
 
 
 def late_epochs(e: Evidence) -> str:
@@ -354,6 +379,13 @@ def _arm(record: Record) -> tuple:
     label = STUDIES[record.trial.study].arms[record.name].label
     spans = (_span(ours.low, ours.high), _span(one_more.low, min(one_more.high, 100)))
     return f"`{record.name}`", label, ours.n, _n(ours.mean), _n(ours.sd), *spans, _published_last(record)
+
+
+def _small(record: Record) -> tuple:
+    ours = statistics.mean_interval(measures.test_accuracy(record))
+    text = f"**{_n(ours.mean)}** ({_span(ours.low, ours.high)})"
+    what = f"last epoch of {record.trial.epochs}, mean over {ours.n} seeds"
+    return record.provenance["parameters"], text, what, f"`{record.trial.study}/{record.name}`, here"
 
 
 def _late(record: Record, log: Any, column: str) -> tuple:

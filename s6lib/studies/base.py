@@ -190,7 +190,8 @@ def all_against(arm: str, others: Iterable[str], relation: Callable[..., Part], 
 
 @cache
 def published_table(name: str) -> pd.DataFrame:
-    """A table of published numbers: "per_epoch" (one seed each), "best_and_last" or "layer_tables"."""
+    """A table of published numbers: "per_epoch" (one seed each), "best_and_last",
+    "layer_tables" or "small_networks" (of anyone)."""
     return pd.read_csv(Path(__file__).parent / "published" / f"{name}.csv")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from s6lib.evidence import statistics
+from s6lib.evidence.tables import listed
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
 
 Facts = dict[str, Any]
@@ -119,7 +120,3 @@ def unread(one: Facts) -> str:
     errors = f", {one['always_errors']} of them confirmed label errors" if one["always_errors"] else ""
     total = f"{one['test_images']:,} test images of {one['title']}"
     return f"{one['always']} of {total} {verb} missed by every seed of every arm{errors}"
-
-
-def listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

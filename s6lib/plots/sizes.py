@@ -1,0 +1,39 @@
+"""Accuracy against the number of parameters, beside what was published for networks as small."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from s6lib.evidence.measures import last
+from s6lib.evidence.statistics import mean_interval
+from s6lib.evidence.verdicts import ENOUGH_SEEDS
+from s6lib.plots.style import FEW, PLAIN, accuracy_scale, panel, trial_style
+from s6lib.records import Record
+from s6lib.studies.base import BLACK, GREY, published_table
+
+
+@panel(8.5, 4.6)
+def accuracy_and_size(records: Sequence[Record], *, ax: Axes) -> str:
+    """Last-epoch test accuracy over parameters: means over seeds with 95 % intervals; hollow, published single runs."""
+    seen = published_table("small_networks")
+    ax.plot(
+        seen.parameters,
+        seen.accuracy,
+        "D",
+        mfc="white",
+        mec=GREY,
+        ms=6,
+        label="published single runs,\nmost of them best epochs",
+    )
+    for record in records:
+        colour, _, marker = trial_style(record)
+        found, size = mean_interval(last(record, "test_accuracy")), record.provenance["parameters"]
+        ends = [[found.mean - found.low], [found.high - found.mean]] if found.n >= ENOUGH_SEEDS else None
+        label = f"{record.name}: mean of {found.n} seeds, {record.trial.epochs} epochs"
+        ax.errorbar([size], [found.mean], ends, fmt=marker, color=colour, ms=6, capsize=3, label=label)
+    ax.axhline(99.4, color=BLACK, lw=0.8, ls=":")
+    ax.set(xscale="log", xlabel="parameters (count, log scale)")
+    ax.xaxis.set(major_locator=LogLocator(10, (1, 2, 5)), major_formatter=PLAIN, minor_formatter=NullFormatter())
+    accuracy_scale(ax, "test accuracy (%)")
+    return f"last epoch, mean and 95 % interval ({FEW}); dotted: 99.4 %"
