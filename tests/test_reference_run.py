@@ -28,13 +28,23 @@ def test_reference_records_are_whole():
 
 @pytest.mark.parametrize("study", ARMS)
 def test_arms_of_a_study_are_alike(study):
-    # the same seeds, one precision, nothing lost, every setting the arm's
+    # seeds 0 on, as many as a look of its plan asks for or those from before there were plans; one precision, nothing
+    # lost, every setting the arm's
     found = arms(study)
     assert set(found) == ARMS[study]
-    assert {tuple(sorted(record.seeds)) for record in found.values()} == {tuple(range(verdicts.ENOUGH_SEEDS))}
+    looks = {n for claim in STUDIES[study].claims for n in STUDIES[study].looks(claim)} | {verdicts.ENOUGH_SEEDS}
+    for record in found.values():
+        assert sorted(record.seeds) == list(range(len(record.seeds)))
+        assert len(record.seeds) in looks
     assert len({record.provenance["precision"] for record in found.values()}) == 1
     assert not any(record.diverged for record in found.values())
     assert [verdicts.other_settings(STUDIES[study], record) for record in found.values()] == [""] * len(found)
+
+
+def test_an_arm_is_of_one_code():
+    # seeds are added by the code that trained the others, or all are trained anew
+    for record in FOUND:
+        assert len({part["provenance"]["source"] for part in record.parts}) == 1, record.name
 
 
 def test_only_seeds_stand_in_the_way_of_a_verdict():
@@ -49,7 +59,7 @@ def test_predictions_give_the_recorded_accuracy():
     # classes taken from half-precision logits, as in the parts of November 2026, lose at most two images of 10,000
     for record in FOUND:
         recomputed = 100 * measures.correct(record).mean(1)
-        assert abs(recomputed - measures.test_accuracy(record)).max() <= 0.02
+        assert abs(recomputed - measures.test_accuracy(record)).max() <= (0.02 if record.stale else 1e-9)
 
 
 # --- what sentences say, where a number alone would not notice --------------------------------------

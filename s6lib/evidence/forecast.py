@@ -121,13 +121,14 @@ class Outlook(NamedTuple):
 def outlook(study: Study, claims: Sequence[Claim], records: Records, draws: int = 400, seed: int = 0) -> Outlook | None:
     """From the seeds at hand; None where some arm has fewer than two.
 
-    True means are drawn around the means so far, by their standard errors; new seeds have the sd so far or, for test
-    accuracy, the one that independent errors per image predict, whichever is larger.
+    The luck of new seeds, and the error of the means so far, is that of the seeds at hand drawn with replacement: the
+    same seeds for all arms of a paired family and for all measures. For test accuracy it is widened to the sd that
+    independent errors per image predict, where that is larger.
     """
     if any(arm not in records or len(records[arm].non_diverged) < 2 for claim in claims for arm in claim.arms):
         return None
     last = max(study.looks(claim)[-1] for claim in claims)
-    values = _drawn(records, last, draws, np.random.default_rng(seed))
+    values = _drawn(study, records, last, draws, np.random.default_rng(seed))
     ends = sorted({n for claim in claims for n in study.looks(claim)})
     decided = np.stack(
         [settle(study, claims, values, n).verdict != "undecided" for n in ends]
@@ -144,20 +145,27 @@ def _done(claim: Claim, study: Study, records: Records) -> int:
     return max(verdicts.looks_made([records[arm] for arm in claim.arms], study.looks(claim)), default=0)
 
 
-def _drawn(records: Records, seeds: int, draws: int, source: np.random.Generator) -> Values:
+def _drawn(study: Study, records: Records, seeds: int, draws: int, source: np.random.Generator) -> Values:
     """What is there, and as many new seeds as are wanting, [draws, seeds]; the same for every claim that asks."""
-    made: dict[tuple[str, str], np.ndarray] = {}
+    picked: dict[tuple[str, int], np.ndarray] = {}
 
     def values(arm: str, measure: str) -> np.ndarray:
-        if (arm, measure) not in made:
-            known = verdicts.measured(records[arm], measure, seeds).to_numpy()
-            sd = max(float(known.std(ddof=1)), _predicted(records[arm], measure))
-            means = known.mean() + sd / len(known) ** 0.5 * source.standard_normal((draws, 1))
-            new = means + sd * source.standard_normal((draws, seeds - len(known)))
-            made[arm, measure] = np.hstack([np.broadcast_to(known, (draws, len(known))), new])
-        return made[arm, measure]
+        known = verdicts.measured(records[arm], measure, seeds).to_numpy()
+        n, family = len(known), study.arms[arm].family
+        key = (family if family in study.plan.paired else f"arm {arm}", n)
+        if key not in picked:
+            picked[key] = source.integers(0, n, (draws, max(n, seeds)))
+        luck = _luck(known, _predicted(records[arm], measure))[picked[key]]
+        means = known.mean() + luck[:, :n].mean(1, keepdims=True)
+        return np.hstack([np.broadcast_to(known, (draws, n)), means + luck[:, n:seeds]])
 
     return values
+
+
+def _luck(known: np.ndarray, least_sd: float) -> np.ndarray:
+    """By how much each seed is off the mean, so scaled that its variance is the sample's, or `least_sd` squared."""
+    sd = known.std(ddof=1)
+    return (known - known.mean()) * (len(known) / (len(known) - 1)) ** 0.5 * (max(1.0, least_sd / sd) if sd else 1.0)
 
 
 def _predicted(record, measure: str) -> float:

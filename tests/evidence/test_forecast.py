@@ -96,6 +96,27 @@ def test_the_outlook_knows_what_is_clear():
     assert forecast.outlook(study, [claim], {}) is None
 
 
+def test_the_outlook_knows_what_is_paired():
+    # a small difference of arms that share each seed's luck is as good as decided; without shared luck it is not
+    study = STUDIES["normalisers"]
+    claim = next(claim for claim in study.claims if claim.id == "h")
+    levels = {"lambda_0": 98.9, "lambda_0.0001": 98.8, "lambda_0.001": 98.7}
+    luck = np.linspace(-1, 1, 6)[:, None]
+
+    def outlook(order):
+        made = {
+            arm: make_record({"train_accuracy": level + np.repeat(order(k) * luck, 15, 1)}, arm)
+            for k, (arm, level) in enumerate(levels.items())
+        }
+        wobble = {arm: record.history.seed.isin([k, k + 3]) for k, (arm, record) in enumerate(made.items())}
+        for arm, record in made.items():
+            record.history.loc[wobble[arm], "train_accuracy"] += 0.01
+        return forecast.outlook(study, [claim], made, draws=100).next_look[0]
+
+    assert outlook(lambda k: 1) > 0.9
+    assert outlook(lambda k: (-1) ** k) < 0.5
+
+
 def test_the_images_predict_the_spread():
     # each of 500 images is missed by a seed with its own probability: sqrt(sum p (1 - p)) / n
     source = np.random.default_rng(3)
