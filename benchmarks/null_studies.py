@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats as scipy_stats
 
 from s6lib import paths
-from s6lib.evidence import forecast
+from s6lib.evidence import forecast, statistics
 from s6lib.studies import STUDIES
 from s6lib.studies.base import Claim, Part, Plan, Study, more
 
@@ -158,8 +157,8 @@ def power(difference: float, studies: int, source: np.random.Generator, claims: 
 def coverage(seeds: int, ratio: float, studies: int, source: np.random.Generator) -> dict:
     """How often Welch's 95 % interval for a difference holds it, the sds of the two arms in a `ratio`."""
     arms = [source.standard_normal((studies, seeds)), ratio * source.standard_normal((studies, seeds))]
-    mean, se, df = forecast.welch(arms, [1, -1])
-    return {"seeds": seeds, "ratio": ratio, "covered": float((abs(mean) <= scipy_stats.t.ppf(0.975, df) * se).mean())}
+    found = statistics.contrast(arms, [1, -1])
+    return {"seeds": seeds, "ratio": ratio, "covered": float(((found.low <= 0) & (found.high >= 0)).mean())}
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ MUTATIONS = [
     ("a part of a claim dropped", "s6lib/studies/regularisers.py", '(more("bn_l2", "bn_l1"), less', '(less("bn_l2", "bn_l1", "test_loss"), less', CHECK),
     ("a published number", "s6lib/studies/published/best_and_last.csv", "gbn,99.51,99.51", "gbn,99.51,99.15", CHECK),
     ("a notebook's default", "notebooks/regularisers/bn_l2.ipynb", "l2: float = 1e-5", "l2: float = 1e-4", "studies"),
-    ("a verdict's direction", "s6lib/evidence/verdicts.py", "shown and p_for[k] < p_against[k]", "shown and p_for[k] > p_against[k]", "evidence"),
+    ("a verdict's direction", "s6lib/evidence/verdicts.py", "shown & (p_for < p_against)", "shown & (p_for > p_against)", "evidence"),
     ("looks not paid for", "s6lib/evidence/sequential.py", "NORMAL.isf(alpha / 2) / time**0.5", "NORMAL.isf(alpha / 2)", "evidence"),
     ("equality releases a claim", "s6lib/evidence/sequential.py", "np.maximum(first, second))  #", "np.minimum(first, second))  #", "evidence"),
     ("pairs taken apart", "s6lib/evidence/verdicts.py", "if is_paired(part, study):", "if False:", "evidence"),

@@ -1,109 +1,33 @@
 """What more seeds would decide: families of claims simulated, many studies at once, by the rules of `verdicts`.
 
-Everything works on the last axis, seeds; leading axes hold simulated studies. `settle` gives of values what
-`verdicts.verdicts` gives of records, and a test holds the two alike.
+Everything works on the last axis, seeds; leading axes hold simulated studies.
 """
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats as scipy_stats
 
-from s6lib.evidence import images, sequential, verdicts
-from s6lib.evidence.verdicts import LEVEL, Records
-from s6lib.studies.base import Claim, Part, Study
+from s6lib.evidence import images, verdicts
+from s6lib.evidence.verdicts import Records
+from s6lib.studies.base import Claim, Study
 
-WORDS = np.array(["undecided", "no difference", "contradicted", "supported", "supported, below the margin"], object)
 Values = Callable[[str, str], np.ndarray]  # (arm, measure) -> [..., seeds]
 
 
-class Settled(NamedTuple):
-    """Of every claim [..., claims]: its verdict and Holm's p."""
-
-    verdict: np.ndarray
-    p: np.ndarray
-
-
-def settle(study: Study, claims: Sequence[Claim], values: Values, seeds: int) -> Settled:
+def settle(study: Study, claims: Sequence[Claim], values: Values, seeds: int) -> verdicts.Decided:
     """The verdicts of one family once every arm has `seeds` seeds."""
-    p_for, p_against, p_equal = (
-        np.stack(column, -1) for column in zip(*(_claim(study, c, values, seeds) for c in claims), strict=True)
-    )
-    direction = np.minimum(1.0, 2 * np.minimum(p_for, p_against))
-    found = sequential.corrected(direction, p_equal, sequential.step_down(direction, p_equal))
-    shown, equal = found[0] <= LEVEL, found[1] <= LEVEL
-    supported, contradicted = shown & (p_for < p_against), shown & (p_against < p_for)
-    place = np.where(supported, 3 + equal, np.where(equal, 1, 2 * contradicted))
-    return Settled(WORDS[place], np.fmin(*found))
+    p = [_p_values(study, claim, values, seeds) for claim in claims]
+    return verdicts.decide(*(np.stack(np.broadcast_arrays(*column), -1) for column in zip(*p, strict=True)))
 
 
-def _claim(study: Study, claim: Claim, values: Values, seeds: int) -> tuple[np.ndarray, ...]:
-    """p for, against, of equality, each [...]: `verdicts._p_values`."""
-    planned = study.looks(claim)
-    looks = [n for n in planned if n <= seeds]
-    parts = [_part(part, study, values, planned, looks) for part in claim.parts]
-    p_for, p_equal = (np.max([part[k] for part in parts], axis=0) for k in (0, 2))
-    p_against = np.minimum(1.0, len(parts) * np.min([part[1] for part in parts], axis=0))
-    if all(part.relation == "within" for part in claim.parts):
-        p_equal = np.full_like(p_for, np.nan)
-    return p_for, p_against, p_equal
-
-
-def _part(part: Part, study: Study, values: Values, planned: Sequence[int], looks: Sequence[int]) -> list[np.ndarray]:
-    """Sequential p for, against, of equality, each [...]."""
-    arms = [values(arm, part.measure) for arm in part.weights]
-    if not looks:
-        return [np.ones(arms[0].shape[:-1])] * 3
-    times = [n / planned[-1] for n in planned]
-    tests = [_one_sided(part, study, [x[..., :n] for x in arms]) for n in looks]  # [looks][kind][tests]
-
-    def over_looks(kind: int) -> list[np.ndarray]:
-        columns = zip(*(test[kind] for test in tests), strict=True)
-        return [sequential.p_value(sequential.z_score(np.stack(column, -1)), times) for column in columns]
-
-    p_for, p_against, p_equal = (over_looks(kind) for kind in range(3))
-    equal = np.max(p_equal, axis=0) if p_equal else np.full_like(p_for[0], np.nan)
-    return [np.max(p_for, axis=0), np.minimum(1.0, len(p_against) * np.min(p_against, axis=0)), equal]
-
-
-def _one_sided(part: Part, study: Study, arms: list[np.ndarray]) -> list[list[np.ndarray]]:
-    """`verdicts._one_sided`: the tests for, against and of equality."""
-    sign = -1.0 if part.relation == "below" else 1.0
-    weights = [sign * w for w in part.weights.values()]
-    if verdicts.is_paired(part, study):
-        arms, weights = [sum(w * x for w, x in zip(weights, arms, strict=True))], [1.0]  # type: ignore[list-item]
-    mean, se, df = welch(arms, weights)
-    mean = mean if part.relation == "within" else mean - sign * part.bound
-
-    def above(bound: float) -> np.ndarray:
-        return _one_tail(mean - bound, se, df)
-
-    def below(bound: float) -> np.ndarray:
-        return _one_tail(bound - mean, se, df)
-
-    if part.relation == "within":
-        inside = [above(-part.bound), below(part.bound)]
-        return [inside, [above(part.bound), below(-part.bound)], inside]
-    equal = [] if part.margin is None else [above(-part.margin), below(part.margin)]
-    return [[above(0.0)], [below(0.0)], equal]
-
-
-def _one_tail(gap: np.ndarray, se: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """`statistics.Difference.above`: where every seed is alike, t would be 0/0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = scipy_stats.t.sf(gap / se, df)
-    return np.where(se > 0, p, np.where(gap == 0, 0.5, np.asarray(gap < 0, float)))
-
-
-def welch(arms: Sequence[np.ndarray], weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The contrast, its standard error and degrees of freedom, each [...]: `statistics.contrast`."""
-    shares = [w**2 * x.var(-1, ddof=1) / x.shape[-1] for w, x in zip(weights, arms, strict=True)]
-    variance = sum(shares)
-    pooled = sum(share**2 / (x.shape[-1] - 1) for share, x in zip(shares, arms, strict=True))
-    df = np.where(variance > 0, variance**2 / np.where(pooled > 0, pooled, 1.0), 1.0)  # type: ignore[operator]
-    mean = sum(w * x.mean(-1) for w, x in zip(weights, arms, strict=True))
-    return np.asarray(mean), np.sqrt(variance), np.asarray(df)
+def _p_values(study: Study, claim: Claim, values: Values, seeds: int) -> tuple:
+    planned, parts = study.looks(claim), []
+    for part in claim.parts:
+        arms = [values(arm, part.measure) for arm in part.weights]
+        by_look = [verdicts.weighed(part, study, [x[..., :n] for x in arms]) for n in planned if n <= seeds]
+        parts.append(verdicts.p_of_part(part, by_look, planned))
+    return verdicts.p_of_claim(claim, parts)
 
 
 # --- from the records so far -----------------------------------------------------------------------

@@ -5,6 +5,7 @@ Accuracies are in percent and their differences in percentage points, losses in 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,33 +27,44 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """An estimate with its interval, standard error, degrees of freedom and two-sided p against 0."""
+    """An estimate, its standard error and degrees of freedom: numbers, or arrays with a place per simulated study."""
 
-    mean: float
-    low: float
-    high: float
-    p: float
-    se: float
-    df: float
+    mean: Any
+    se: Any
+    df: Any
 
-    def above(self, bound: float = 0.0) -> float:
+    @property
+    def low(self) -> Any:
+        """The lower end of the 95 % interval."""
+        return self.mean - scipy_stats.t.ppf(0.975, self.df) * self.se
+
+    @property
+    def high(self) -> Any:
+        return 2 * self.mean - self.low
+
+    @property
+    def p(self) -> Any:
+        """Two-sided, against 0."""
+        return np.minimum(2 * np.minimum(self.above(), self.below()), 1.0)
+
+    def above(self, bound: float = 0.0) -> Any:
         """One-sided p of the hypothesis "at most `bound`": small when the truth is above it."""
-        gap = self.mean - bound
-        if self.se == 0:  # every replica alike: t would be 0/0
-            return 0.5 if gap == 0 else float(gap < 0)
-        return float(scipy_stats.t.sf(gap / self.se, self.df))
+        gap = np.asarray(self.mean - bound)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p = scipy_stats.t.sf(gap / self.se, self.df)
+        return np.where(self.se == 0, np.where(gap == 0, 0.5, gap < 0), p)[()]  # every seed alike: t would be 0/0
 
-    def within(self, margin: float) -> float:
+    def below(self, bound: float = 0.0) -> Any:
+        """One-sided p of the hypothesis "at least `bound`"."""
+        return replace(self, mean=-self.mean).above(-bound)
+
+    def within(self, margin: float) -> Any:
         """p of two one-sided tests: small when |difference| < margin is shown. Schuirmann 1987."""
-        return max(self.above(-margin), self.below(margin))
+        return np.maximum(self.above(-margin), self.below(margin))
 
     def minus(self, bound: float) -> "Difference":
-        """The same estimate counted from `bound`; its p is against 0 again."""
-        return _two_sided(replace(self, mean=self.mean - bound, low=self.low - bound, high=self.high - bound))
-
-    def below(self, bound: float = 0.0) -> float:
-        """One-sided p of the hypothesis "at least `bound`"."""
-        return Difference(-self.mean, -self.high, -self.low, self.p, self.se, self.df).above(-bound)
+        """The same estimate counted from `bound`."""
+        return replace(self, mean=self.mean - bound)
 
 
 # --- over seeds ----------------------------------------------------------------------------------
@@ -75,23 +87,25 @@ def prediction_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(mean.mean, mean.sd, mean.mean - half, mean.mean + half, mean.n)
 
 
-def difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Difference:
-    """mean(a) - mean(b) with Welch's interval and p; the seeds are treated as independent."""
-    return contrast([a, b], [1, -1], level=level)
+def difference(a: ArrayLike, b: ArrayLike) -> Difference:
+    """mean(a) - mean(b) with Welch's standard error; the seeds are treated as independent."""
+    return contrast([a, b], [1, -1])
 
 
-def contrast(groups: Sequence[ArrayLike], weights: Sequence[float], level: float = 0.95) -> Difference:
-    """sum_i w_i * mean(x_i) with unequal variances; degrees of freedom after Welch 1947 and Satterthwaite 1946."""
+def contrast(groups: Sequence[ArrayLike], weights: Sequence[float]) -> Difference:
+    """sum_i w_i * mean(x_i), x_i [..., seeds], with unequal variances; nothing but the mean below two seeds.
+
+    Degrees of freedom after Welch 1947 and Satterthwaite 1946.
+    """
     x = [np.asarray(group, float) for group in groups]
-    if min(len(g) for g in x) < 2:
-        centre = sum(w * g.mean() for w, g in zip(weights, x, strict=True)) if all(map(len, x)) else np.nan
-        return Difference(float(centre), np.nan, np.nan, np.nan, np.nan, np.nan)
-    n, w = np.array([len(g) for g in x]), np.asarray(weights, float)
-    parts = w**2 * np.array([_variance(g) for g in x]) / n
-    se, mean = float(parts.sum() ** 0.5), float(w @ [g.mean() for g in x])
-    df = float(parts.sum() ** 2 / (parts**2 / (n - 1)).sum()) if se else float((n - 1).sum())
-    half = scipy_stats.t.ppf((1 + level) / 2, df) * se
-    return _two_sided(Difference(mean, mean - half, mean + half, np.nan, se, df))
+    n = [group.shape[-1] for group in x]
+    mean = sum(w * g.mean(-1) for w, g in zip(weights, x, strict=True)) if all(n) else np.nan
+    if min(n) < 2:
+        return Difference(mean, np.nan, np.nan)
+    parts = [w**2 * g.var(-1, ddof=1) / k for w, g, k in zip(weights, x, n, strict=True)]
+    variance, pooled = np.sum(parts, 0), np.sum([part**2 / (k - 1) for part, k in zip(parts, n, strict=True)], 0)
+    df = np.where(variance > 0, variance**2 / np.where(pooled > 0, pooled, 1.0), sum(n) - len(n))
+    return Difference(mean, variance**0.5, df[()])
 
 
 def equivalence(a: ArrayLike, b: ArrayLike, margin: float = MARGIN) -> float:
@@ -122,11 +136,6 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
 def _variance(x: np.ndarray) -> float:
     return float(x.var(ddof=1)) if len(x) > 1 else float("nan")
-
-
-def _two_sided(found: Difference) -> Difference:
-    p = min(2 * min(found.above(), found.below()), 1.0)
-    return Difference(found.mean, found.low, found.high, p, found.se, found.df)
 
 
 # --- over seeds and images -----------------------------------------------------------------------

@@ -16,11 +16,11 @@ are one family, our own questions on the same arms another.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from s6lib.evidence import sequential, statistics
 from s6lib.evidence.measures import MEASURES, left_out
@@ -37,51 +37,38 @@ Records = dict[str, Record]
 Asked = Iterable[tuple[Study, Claim]]
 
 
-@dataclass(frozen=True)
-class Result:
-    """What records say of one part; positive values of `found` go the claimed way. p-values are nan before a look."""
-
-    part: Part
-    found: Difference
-    unit: str
-    p_for: float
-    p_against: float
-    p_equal: float
-
-
 # --- parts -----------------------------------------------------------------------------------------
 
 
-def weigh_part(part: Part, records: Records, study: Study, planned: Sequence[int], looks: Sequence[int]) -> Result:
-    """A part at the looks made, of those planned: the last one's contrast and interval, and sequential p-values.
+def weigh_part(part: Part, records: Records, study: Study, planned: Sequence[int], looks: Sequence[int]) -> dict:
+    """A part's row at the looks made, of those planned: the last one's contrast and interval, sequential p-values.
 
     Before the first look the contrast is that of all seeds at hand, for reading only.
     """
     by_look = [contrast(part, records, study, seeds) for seeds in looks]
-    tests = [_one_sided(part, found) for found in by_look]
-    times = [seeds / planned[-1] for seeds in planned]
-    p = {kind: _sequential([test[kind] for test in tests], times) for kind in (tests[0] if tests else {})}
     found = by_look[-1] if by_look else contrast(part, records, study)
-    p_for, p_equal = max(p.get("for", [np.nan])), max(p.get("equal") or [np.nan])
-    p_against = min(1.0, len(p.get("against", [])) * min(p.get("against", [np.nan])))
-    return Result(part, found, part.unit or MEASURES[part.measure][1], p_for, p_against, p_equal)
+    row: dict[str, Any] = {"text": part.text, "measure": part.measure, "unit": part.unit or MEASURES[part.measure][1]}
+    row |= {"relation": part.relation, "bound": part.bound, "margin": part.margin, "weights": part.weights}
+    row |= {"estimate": float(found.mean), "low": float(found.low), "high": float(found.high)}
+    return row | dict(zip(KINDS, map(float, p_of_part(part, by_look, planned)), strict=True))
 
 
-def looks_made(records: Sequence[Record], planned: Sequence[int]) -> list[int]:
-    """The looks, as numbers of seeds, for which every record has all seeds from 0 on."""
-    return [look for look in planned if all(set(range(look)) <= set(record.seeds) for record in records)]
+def weighed(part: Part, study: Study, values: Sequence[ArrayLike]) -> Difference:
+    """The part's contrast of its arms' values [..., seeds], positive as claimed, from its bound."""
+    sign = -1.0 if part.relation == "below" else 1.0
+    weights = [sign * weight for weight in part.weights.values()]
+    if is_paired(part, study):
+        values, weights = [sum(w * np.asarray(x) for w, x in zip(weights, values, strict=True))], [1.0]
+    found = statistics.contrast(values, weights)
+    return found if part.relation == "within" else found.minus(sign * part.bound)
 
 
 def contrast(part: Part, records: Records, study: Study, seeds: int | None = None) -> Difference:
-    """The part's contrast over seeds 0 to `seeds` - 1 (None: all), positive as claimed, from its bound."""
-    sign = -1.0 if part.relation == "below" else 1.0
-    weights = [sign * weight for weight in part.weights.values()]
+    """`weighed` for the records' seeds 0 to `seeds` - 1 (None: all); of pairs, for the seeds that all arms have."""
     values = [measured(records[arm], part.measure, seeds) for arm in part.weights]
     if is_paired(part, study):
-        both = pd.concat([w * x for w, x in zip(weights, values, strict=True)], axis=1).dropna()
-        values, weights = [both.sum(axis=1)], [1.0]
-    found = statistics.contrast(values, weights)
-    return found if part.relation == "within" else found.minus(sign * part.bound)
+        return weighed(part, study, pd.concat(values, axis=1).dropna().to_numpy().T)
+    return weighed(part, study, values)
 
 
 def measured(record: Record, measure: str, seeds: int | None = None) -> pd.Series:
@@ -96,18 +83,34 @@ def is_paired(part: Part, study: Study) -> bool:
     return len(part.weights) > 1 and len(families) == 1 and families <= set(study.plan.paired)
 
 
-def _one_sided(part: Part, found: Difference) -> dict[str, list[float]]:
-    """The one-sided p-values for the part and of equality, of which all must be small, and those against it."""
+def p_of_part(part: Part, by_look: Sequence[Difference], planned: Sequence[int]) -> tuple:
+    """Sequential p-values of a part from its contrasts at the looks made, in the order of KINDS, each [...].
+
+    nan before the first look, and of equality where the part has no margin.
+    """
+    if not by_look:
+        return np.nan, np.nan, np.nan
+    times, tests = [seeds / planned[-1] for seeds in planned], [_one_sided(part, found) for found in by_look]
+    p_for, p_against, p_equal = (
+        [sequential.p_value(sequential.z_score(np.stack(p, -1)), times) for p in zip(*kind, strict=True)]
+        for kind in zip(*tests, strict=True)
+    )
+    contradicted = np.minimum(1.0, len(p_against) * np.min(p_against, 0))
+    return np.max(p_for, 0), contradicted, np.max(p_equal, 0) if p_equal else np.full_like(contradicted, np.nan)
+
+
+def _one_sided(part: Part, found: Difference) -> tuple[list, list, list]:
+    """The one-sided p-values for the part, of which all must be small, those against it, and those of equality."""
     if part.relation == "within":
         inside = [found.above(-part.bound), found.below(part.bound)]
-        return {"for": inside, "against": [found.above(part.bound), found.below(-part.bound)], "equal": inside}
+        return inside, [found.above(part.bound), found.below(-part.bound)], inside
     equal = [] if part.margin is None else [found.above(-part.margin), found.below(part.margin)]
-    return {"for": [found.above()], "against": [found.below()], "equal": equal}
+    return [found.above()], [found.below()], equal
 
 
-def _sequential(tests: list[list[float]], times: Sequence[float]) -> list[float]:
-    """The sequential p-value of every one-sided test, from its p-values at the looks made."""
-    return [float(sequential.p_value(sequential.z_score(np.array(p)), times)) for p in zip(*tests, strict=True)]
+def looks_made(records: Sequence[Record], planned: Sequence[int]) -> list[int]:
+    """The looks, as numbers of seeds, for which every record has all seeds from 0 on."""
+    return [look for look in planned if all(set(range(look)) <= set(record.seeds) for record in records)]
 
 
 # --- claims ----------------------------------------------------------------------------------------
@@ -137,72 +140,69 @@ def verdicts(records: Iterable[Record], asked: Asked | None = None) -> list[dict
 def _weigh(study: Study, claim: Claim, records: Records) -> dict:
     row: dict[str, Any] = {"study": study.name, "claim": claim.id, "sentence": claim.sentence, "place": claim.place}
     row |= {"reading": claim.reading, "family": f"{study.name}, our own" if claim.own else study.name}
-    row |= {
-        "arms": list(claim.arms),
-        "planned_looks": list(study.looks(claim)),
-        "looks": [],
-        "seeds": 0,
-        "p": np.nan,
-        "parts": [],
-        "note": "",
-    }
+    row |= {"arms": list(claim.arms), "planned_looks": list(study.looks(claim)), "looks": [], "seeds": 0}
+    row |= {"p": np.nan, "parts": [], "note": ""}
     if lacking := [name for name in claim.arms if name not in records]:
         return row | {"verdict": "missing", "note": f"not run: {', '.join(lacking)}"}
     used = {name: records[name] for name in claim.arms}
     looks = looks_made(list(used.values()), study.looks(claim))
     parts = [weigh_part(part, used, study, study.looks(claim), looks) for part in claim.parts]
     reasons, lost = reservations(study, claim, used), sum(map(left_out, used.values()))
-    row |= {"seeds": min(len(record.non_diverged) for record in used.values()), "parts": list(map(_part_row, parts))}
+    row |= {"seeds": min(len(record.non_diverged) for record in used.values()), "parts": parts}
     row["note"] = "; ".join(reasons + [f"{lost} diverged, left out"] * bool(lost))
     if reasons:
         return row | {"verdict": "undecided"}
-    return row | {"looks": looks, **_p_values(parts)}
+    p = p_of_claim(claim, [[part[kind] for kind in KINDS] for part in parts])
+    return row | {"looks": looks, **dict(zip(KINDS, p, strict=True))}
 
 
-def _p_values(parts: list[Result]) -> dict[str, float]:
-    """Of a claim: that all parts hold, that one fails, that all lie within their margins (nan: that is the claim)."""
-    p_for, p_against = max(part.p_for for part in parts), len(parts) * min(part.p_against for part in parts)
-    only_within = all(part.part.relation == "within" for part in parts)
-    p_equal = np.nan if only_within else float(np.max([part.p_equal for part in parts]))  # nan where one has no margin
-    return {"p_for": p_for, "p_against": min(1.0, p_against), "p_equal": p_equal}
+def p_of_claim(claim: Claim, parts: Sequence[Sequence]) -> tuple:
+    """That all parts hold, that one fails, that all lie within their margins (nan: that is the claim), each [...]."""
+    p_for, p_against, p_equal = zip(*parts, strict=True)
+    contradicted = np.minimum(1.0, len(parts) * np.min(p_against, 0))
+    only_within = all(part.relation == "within" for part in claim.parts)
+    return np.max(p_for, 0), contradicted, np.full_like(contradicted, np.nan) if only_within else np.max(p_equal, 0)
 
 
-def _settle(rows: list[dict]) -> None:
-    """Writes the verdicts of one family, and those of its parts; a claim that was not tested counts with a p of 1."""
-    p_for, p_against, p_equal = (np.array([row.pop(kind, np.nan) for row in rows], float) for kind in KINDS)
+class Decided(NamedTuple):
+    """Of every claim of a family [..., claims]: its verdict, p, and the numbers that its two p were multiplied by."""
+
+    verdict: np.ndarray
+    p: np.ndarray
+    factors: tuple[np.ndarray, np.ndarray]
+
+
+def decide(p_for: np.ndarray, p_against: np.ndarray, p_equal: np.ndarray) -> Decided:
+    """The verdicts on one family, p [..., claims]; a claim that was not tested (nan) counts with a p of 1."""
     tested = ~np.isnan(p_for)
     direction = np.where(tested, np.minimum(1.0, 2 * np.fmin(p_for, p_against)), 1.0)
     equality = np.where(tested, p_equal, 1.0)
     factors = sequential.step_down(direction, equality)
     found = sequential.corrected(direction, equality, factors)
+    shown, equal = found[0] <= LEVEL, found[1] <= LEVEL
+    return Decided(word(shown & (p_for < p_against), shown & (p_against < p_for), equal), np.fmin(*found), factors)
+
+
+def _settle(rows: list[dict]) -> None:
+    """Writes the verdicts of one family, and those of its parts."""
+    p = [np.array([row.pop(kind, np.nan) for row in rows], float) for kind in KINDS]
+    found = decide(*p)
     for k, row in enumerate(rows):
-        shown, alike = found[0][k] <= LEVEL, found[1][k] <= LEVEL
-        row.setdefault("verdict", word(shown and p_for[k] < p_against[k], shown and p_against[k] < p_for[k], alike))
-        row["p"] = float(np.fmin(found[0][k], found[1][k])) if tested[k] else None
+        row.setdefault("verdict", str(found.verdict[k]))
+        row["p"] = None if np.isnan(p[0][k]) else float(found.p[k])
+        level, level_equal = (LEVEL / factor[k] for factor in found.factors)
         for part in row["parts"]:
-            p = 2 * part["p_for"], 2 * len(row["parts"]) * part["p_against"], part["p_equal"]
-            level = LEVEL / factors[0][k], LEVEL / factors[0][k], LEVEL / factors[1][k]
-            supported, contradicted, equal = (value <= most for value, most in zip(p, level, strict=True))
-            one = word(supported, contradicted, equal, part["relation"] == "within")
-            part["verdict"] = one if row["looks"] else "undecided"
+            supported, contradicted = 2 * part["p_for"] <= level, 2 * len(row["parts"]) * part["p_against"] <= level
+            one = word(supported, contradicted, part["p_equal"] <= level_equal, part["relation"] == "within")
+            part["verdict"] = str(one) if row["looks"] else "undecided"
 
 
-def word(supported: bool, contradicted: bool, equal: bool, within: bool = False) -> str:
+def word(supported: ArrayLike, contradicted: ArrayLike, equal: ArrayLike, within: bool = False) -> np.ndarray:
     """A difference the other way that is shown to be within the margin is no difference; nor is one that is `within`
     its margin as claimed anything but supported."""
-    if supported:
-        return "supported, below the margin" if equal and not within else "supported"
-    if equal and not within:
-        return "no difference"
-    return "contradicted" if contradicted else "undecided"
-
-
-def _part_row(result: Result) -> dict:
-    part, found = result.part, result.found
-    about: dict[str, Any] = {"text": part.text, "measure": part.measure, "unit": result.unit, "relation": part.relation}
-    about |= {"bound": part.bound, "margin": part.margin, "weights": part.weights}
-    numbers = {"estimate": found.mean, "low": found.low, "high": found.high}
-    return {**about, **numbers, "p_for": result.p_for, "p_against": result.p_against, "p_equal": result.p_equal}
+    equal = np.logical_and(equal, not within)
+    otherwise = np.where(equal, "no difference", np.where(contradicted, "contradicted", "undecided"))
+    return np.where(supported, np.where(equal, "supported, below the margin", "supported"), otherwise)
 
 
 def reservations(study: Study, claim: Claim, records: Records) -> list[str]:
