@@ -140,22 +140,6 @@ def _claim_row(row: dict) -> dict:
     }
 
 
-def evidence(found: Sequence[Record]) -> pd.DataFrame:
-    """A row per part of every claim whose trials were run; p-values are sequential, one-sided, uncorrected."""
-    rows = []
-    for row in judged.verdicts(found):
-        for part in row["parts"]:
-            p = {kind: number(part[name], ".2g") for kind, name in P_VALUES.items()}
-            span_ = span(part["low"], part["high"], "+.3g", percent=False)
-            about = {"study": row["study"], "claim": row["claim"], "part": part["text"], "verdict": part["verdict"]}
-            rows.append({**about, "estimate": number(part["estimate"], "+.3g"), "95 % interval": span_} | p)
-            rows[-1]["unit"] = part["unit"]
-    return pd.DataFrame(rows)
-
-
-P_VALUES = {"p, as claimed": "p_for", "p, against": "p_against", "p, within the margin": "p_equal"}
-
-
 def with_claims(found: Sequence[Record]) -> list[str]:
     """The studies of which some claim has all its arms here."""
     have = {(record.trial.study, record.name) for record in found}

@@ -95,15 +95,6 @@ def test_differences_need_seeds(pair):
     assert row["95 % interval, new seeds and images"] == ""
 
 
-def test_evidence_shows_every_part(pair):
-    # all parts of a claim whose trials are there, numbers as text
-    third = make_record({"test_accuracy": [[98.0, 99.3, 99.2], [98.0, 99.1, 99.0]]}, "gn_l1")
-    rows = tables.evidence([*pair, third])
-    assert set(rows.claim) >= {"a", "b", "c", "d"}
-    assert set(rows.columns) >= {"part", "verdict", "estimate", "95 % interval", "p, as claimed", "unit"}
-    assert len(tables.evidence([])) == 0
-
-
 def test_groups_are_studies_and_their_sweeps(pair):
     # a sweep's arms are compared with each other, in the order of the study's file; trials of one's own come last
     others = [make_record(name=name) for name in ("mine", "lambda_0.001", "lambda_0")]
