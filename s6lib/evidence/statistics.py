@@ -24,6 +24,9 @@ class Interval:
     high: float
     n: int
 
+    def holds(self, value: float) -> bool:
+        return bool(self.low <= value <= self.high)
+
 
 @dataclass(frozen=True)
 class Difference:

@@ -102,9 +102,8 @@ def replication(found: Sequence[Record]) -> pd.DataFrame:
         published, ours = published_for(record)["last"].dropna(), last(record, "test_accuracy")
         if len(published) and len(ours) > 1:
             seen, one_seed = published.iloc[0], statistics.prediction_interval(ours)
-            inside = one_seed.low <= seen <= one_seed.high
             numbers = (number(one_seed.mean), span(one_seed.low, one_seed.high), number(seen))
-            rows.append((family(record), record.name, *numbers, "yes" if inside else "no"))
+            rows.append((family(record), record.name, *numbers, "yes" if one_seed.holds(seen) else "no"))
     columns = ["study", "trial", "mean of ours, %", "95 % of single seeds", "published last epoch, %", "replicates"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -13,7 +13,6 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ from PIL import Image
 from s6lib import paths
 from s6lib.evidence import measures
 from s6lib.plots.style import palette
+from s6lib.report.committed import Committed, arms_like
 from s6lib.studies import STUDIES
-
-Evidence = Any  # values.Evidence, which imports this module
 
 WIDTH = 900
 PICTURES = ("curves", "gap-curves", "accuracy", "ladder")  # cells whose figure stands for the trial, the first there is
@@ -42,11 +40,8 @@ class Entry:
 
     @property
     def arms(self) -> list[str]:
-        known = [f"{study.name}/{arm}" for study in STUDIES.values() for arm in study.arms]
-        own = f"{self.study}/{self.name}"
         found = TAKES.search(self.notebook.read_text(encoding="utf-8"))
-        patterns = [own] if own in known else found[1].split() if found else []
-        return [arm for arm in known if any(fnmatch(arm, pattern) for pattern in patterns)]
+        return arms_like(f"{self.study}/{self.name}") or arms_like(*(found[1].split() if found else []))
 
     @property
     def copy(self) -> Path:
@@ -64,7 +59,7 @@ def entries() -> list[Entry]:
     return [Entry(study, name, notebooks / run["notebook"], run.get("parameters", {})) for study, name, run in runs]
 
 
-def shown(e: Evidence) -> list[Entry]:
+def shown(e: Committed) -> list[Entry]:
     """The entries whose arms are all in the committed run."""
     return [entry for entry in entries() if entry.arms and all(arm in e.records for arm in entry.arms)]
 
@@ -72,14 +67,14 @@ def shown(e: Evidence) -> list[Entry]:
 # --- making ----------------------------------------------------------------------------------------
 
 
-def make(e: Evidence, everything: bool = False) -> Iterator[Path]:
-    """Executes what is missing or outdated, or everything; yields each copy when it is there."""
+def make(e: Committed) -> Iterator[Path]:
+    """Executes what is missing or outdated; yields each copy when it is there."""
     for entry in shown(e):
-        if everything or _outdated(e, entry):
+        if _outdated(e, entry):
             yield _execute(e, entry)
 
 
-def _execute(e: Evidence, entry: Entry) -> Path:
+def _execute(e: Committed, entry: Entry) -> Path:
     import nbformat
     import papermill
 
@@ -120,7 +115,7 @@ def _figures(cell: Any) -> Iterator[str]:
 # --- checking --------------------------------------------------------------------------------------
 
 
-def outdated(e: Evidence) -> list[str]:
+def outdated(e: Committed) -> list[str]:
     """A line for each copy that is missing, or shows other numbers or another source than there are."""
     old = [(entry.copy.name, why) for entry in shown(e) if (why := _outdated(e, entry))]
     lines = [f"{name}: {why}; `make gallery` executes it" for name, why in old]
@@ -128,7 +123,7 @@ def outdated(e: Evidence) -> list[str]:
     return lines + [f"{path.name}: shows what the committed run does not hold; delete it" for path in sorted(extra)]
 
 
-def _outdated(e: Evidence, entry: Entry) -> str:
+def _outdated(e: Committed, entry: Entry) -> str:
     if not entry.copy.exists():
         return "missing"
     copy = json.loads(entry.copy.read_text(encoding="utf-8"))
@@ -143,7 +138,7 @@ def _sources(notebook: dict) -> list[str]:
     return [re.sub(r"(<!--= [^>]+? -->).*?<!--/-->", r"\1", "".join(cell["source"])) for cell in cells]
 
 
-def _checksum(e: Evidence, entry: Entry) -> str:
+def _checksum(e: Committed, entry: Entry) -> str:
     numbers = [measures.last(e.records[arm], "test_accuracy").round(6).tolist() for arm in entry.arms]
     return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16]
 
@@ -151,7 +146,7 @@ def _checksum(e: Evidence, entry: Entry) -> str:
 # --- the page --------------------------------------------------------------------------------------
 
 
-def page(e: Evidence) -> str:
+def page(e: Committed) -> str:
     """A picture per trial that links to its executed copy, study by study."""
     lines: list[str] = []
     here = [entry for entry in shown(e) if entry.copy.exists()]
@@ -165,7 +160,7 @@ def page(e: Evidence) -> str:
     return "\n".join([*lines, f"Not in the committed run yet: {', '.join(missing) or 'nothing'}."])
 
 
-def _what(e: Evidence, entry: Entry) -> str:
+def _what(e: Committed, entry: Entry) -> str:
     if len(entry.arms) > 1:
         return f"{len(entry.arms)} arms"
     values = measures.last(e.records[entry.arms[0]], "test_accuracy")

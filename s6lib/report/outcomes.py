@@ -1,20 +1,15 @@
 """What the first lines of notebooks say: how long it takes, where to open it, what came out. Values for markers."""
 
-from fnmatch import fnmatch
-from typing import Any
-
-from s6lib.evidence import controls, statistics, verdicts
+from s6lib.evidence import controls, statistics
 from s6lib.report import address
-from s6lib.report import gallery as executed
+from s6lib.report.committed import Committed, arms_like
+from s6lib.report.text import fixed, span
 from s6lib.studies import STUDIES
 
-Evidence = Any  # values.Evidence, which imports this module
 
-
-def takes(e: Evidence, *patterns: str) -> str:
+def takes(e: Committed, *patterns: str) -> str:
     """How long arms ("study/arm", or with a `*`) take: to show, and per seed to train on MNIST and on the digits."""
-    known = [f"{study.name}/{arm}" for study in STUDIES.values() for arm in study.arms]
-    arms = [arm for arm in known if any(fnmatch(arm, pattern) for pattern in patterns)]
+    arms = arms_like(*patterns)
     measured = e.measured("durations")["digits"]
     if not arms or any(arm not in measured for arm in arms):
         return "as long as nobody has measured yet (`benchmarks/durations.py`)"
@@ -26,7 +21,7 @@ def takes(e: Evidence, *patterns: str) -> str:
     return f"{shown}. Trained anew, {mnist} per seed on MNIST and, on a busy machine, {digits} on the digits, one core"
 
 
-def colab(e: Evidence, notebook: str) -> str:
+def colab(e: Committed, notebook: str) -> str:
     """A badge that opens the notebook in Colab; a word instead while the repository has no address."""
     repository = address.current()
     if "your-name" in repository or "github.com/" not in repository:
@@ -35,57 +30,37 @@ def colab(e: Evidence, notebook: str) -> str:
     return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({where})"
 
 
-def came_out(e: Evidence, arm: str) -> str:
+def came_out(e: Committed, arm: str) -> str:
     """The arm's last-epoch accuracy, its difference to its control, and the claims that name it with their verdicts."""
     if arm not in e.records:
         return "not in the committed run yet"
     study, name = arm.split("/")
     ours = statistics.mean_interval(e.last(arm))
-    text = f"{_n(ours.mean)} % after the last epoch ({_seeds(ours.n)}, {_span(ours)})"
+    text = f"{fixed(ours.mean)} % after the last epoch ({_seeds(ours.n)}, 95 % interval {span(ours.low, ours.high)})"
     if control := STUDIES[study].control(name):
         text += f"; {_against(e, arm, '/'.join(control))}"
-    named = [row for row in _verdicts(e, study) if name in row["arms"] and not row["verdict"].startswith("missing")]
-    told = "; ".join(f"{row['claim']}: *{row['verdict']}*" for row in named)
+    mine = [row for row in e.verdicts if row["study"] == study and name in row["arms"]]
+    told = "; ".join(f"{row['claim']}: *{row['verdict']}*" for row in mine if row["verdict"] != "missing")
     return f"{text}. Claims that name it ([sentences](../../docs/results.md)): {told}" if told else text
 
 
-def answers(e: Evidence, study: str, *claims: str) -> str:
+def answers(e: Committed, study: str, *claims: str) -> str:
     """What became of some claims of a study, by their first letters."""
-    rows = [row for row in _verdicts(e, study) if row["claim"] in claims]
-    return " ".join(f"({row['claim']}) {row['sentence']} **{_first_upper(row['verdict'])}.**" for row in rows)
-
-
-def gallery(e: Evidence) -> str:
-    """A picture per trial that links to its executed notebook."""
-    return executed.page(e)
+    rows = [row for row in e.verdicts if row["study"] == study and row["claim"] in claims]
+    return " ".join(f"({row['claim']}) {row['sentence']} **{row['verdict'].capitalize()}.**" for row in rows)
 
 
 # --- pieces ----------------------------------------------------------------------------------------
 
 
-def _verdicts(e: Evidence, study: str) -> list[dict[str, Any]]:
-    """A row per claim of a study, with the arms it names."""
-    rows = verdicts.verdicts(e.records.values())
-    named = {claim.id: claim.arms for claim in STUDIES[study].claims}
-    return [{**row, "arms": named[row["claim"]]} for row in rows if row["study"] == study]
-
-
-def _against(e: Evidence, arm: str, control: str) -> str:
+def _against(e: Committed, arm: str, control: str) -> str:
     name = control.split("/")[1]
     if control not in e.records:
         return f"its control `{name}` is not in the committed run yet"
     ours, theirs = e.last(arm), e.last(control)
     found = statistics.difference(ours, theirs)
-    about = f"{_n(found.mean)} points against its control `{name}` ({_span(found)})"
+    about = f"{fixed(found.mean)} points against its control `{name}` (95 % interval {span(found.low, found.high)})"
     return f"{about}: {controls.in_words(ours, theirs)}"
-
-
-def _span(found: Any) -> str:
-    return f"95 % interval {_n(found.low)} to {_n(found.high)}"
-
-
-def _n(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
 
 
 def _seeds(number: int) -> str:
@@ -94,7 +69,3 @@ def _seeds(number: int) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value:.2g} s" if value < 99.5 else f"{value / 60:.2g} minutes"
-
-
-def _first_upper(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from s6lib.evidence import measures, statistics
 from s6lib.records import Record
-from s6lib.report.values import Evidence
+from s6lib.report.committed import Committed
 from s6lib.trial import make_trial
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ REGULARISERS = ("bn", "bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2", "bn_batc
 NORMALISERS = ("bn_l1", "ln_l1", "gn_l1")
 
 
-def pictures(e: Evidence) -> dict[Path, list]:
+def pictures(e: Committed) -> dict[Path, list]:
     """Each figure and the records, or the rows of a benchmark, that it is drawn from."""
     return {
         e.results / "reference" / "regularisers.png": [e.records[f"regularisers/{arm}"] for arm in REGULARISERS],
@@ -34,7 +34,7 @@ def pictures(e: Evidence) -> dict[Path, list]:
     }
 
 
-def draw(e: Evidence) -> list[Path]:
+def draw(e: Committed) -> list[Path]:
     """Writes the figures anew."""
     import matplotlib
 
@@ -62,7 +62,7 @@ def _drawn(name: str, shown: list) -> "Figure":
     return figure
 
 
-def outdated(e: Evidence) -> list[str]:
+def outdated(e: Committed) -> list[str]:
     """A line for each figure that shows other numbers than the committed records hold."""
     old = [path.name for path, shown in pictures(e).items() if checksum(shown).encode() not in path.read_bytes()]
     return [f"{name}: shows other numbers than the records hold; `make figures` draws it anew" for name in old]
@@ -81,7 +81,7 @@ def _numbers(record: Any) -> list:
 # --- the speedrun's ladder -------------------------------------------------------------------------
 
 
-def write_ladder(e: Evidence, rungs: list[Record]) -> Path:
+def write_ladder(e: Committed, rungs: list[Record]) -> Path:
     """results/bench/speedrun.json: the last epoch of every seed of the speedrun's records, without their weights."""
     path = e.results / "bench" / "speedrun.json"
     path.write_text(json.dumps([_summary(record) for record in rungs], indent=1) + "\n", encoding="utf-8")
