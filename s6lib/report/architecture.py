@@ -1,17 +1,22 @@
 """The picture of the code, read from its imports: no module is imported to draw it."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def floors() -> str:
-    """A mermaid diagram of what imports what; an arrow that two others imply is left out."""
+    """A mermaid diagram of what imports what; an arrow that two others imply is left out. A circle is a CycleError."""
     about = all_floors()
     imports = {floor: imported(floor) for floor in about}
+    below: dict[str, set[str]] = {}  # everything a floor depends on
+    for floor in TopologicalSorter(imports).static_order():
+        below[floor] = imports[floor].union(*(below[other] for other in imports[floor]))
     boxes = [f'    {floor}["<b>{floor}</b><br>{text}"]' for floor, text in about.items()]
-    drawn = [f"    {a} --> {b}" for a, others in imports.items() for b in sorted(others - _implied(others, imports))]
+    direct = {floor: others.difference(*(below[other] for other in others)) for floor, others in imports.items()}
+    drawn = [f"    {a} --> {b}" for a, others in direct.items() for b in sorted(others)]
     return "\n".join(["```mermaid", "flowchart TD", *boxes, *drawn, "```"])
 
 
@@ -40,21 +45,6 @@ def _imports(tree: ast.AST) -> set[str]:
     if isinstance(tree, ast.Import):
         return {alias.name.split(".")[1] for alias in tree.names if alias.name.startswith("s6lib.")}
     return {name for child in ast.iter_child_nodes(tree) for name in _imports(child)}
-
-
-def _implied(others: set[str], imports: dict[str, set[str]]) -> set[str]:
-    return {below for other in others for below in _reach(other, imports) - {other}}
-
-
-def _reach(floor: str, imports: dict[str, set[str]]) -> set[str]:
-    """Everything a floor depends on, itself included. A circle would be an error of the code and ends here too."""
-    seen: set[str] = set()
-    todo = [floor]
-    while todo:
-        if (here := todo.pop()) not in seen:
-            seen.add(here)
-            todo += imports[here]
-    return seen
 
 
 def _parsed(file: Path) -> ast.Module:

@@ -1,6 +1,6 @@
 """Text between markers, which code writes.
 
-In `<!--= mean regularisers/gbn -->99.47<!--/-->` the first comment names a function of `values` and its arguments.
+In `<!--= mean regularisers/gbn -->99.47<!--/-->` the first comment names one of `values.VALUES` and its arguments.
 HTML comments show neither on GitHub nor on PyPI nor in a notebook. A table stands on lines of its own; in a notebook,
 which is JSON, there is room for one line only.
 """

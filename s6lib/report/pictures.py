@@ -3,23 +3,26 @@ without drawing it again whether it still does."""
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 import pandas as pd
 
+from s6lib import plots
 from s6lib.evidence import measures, statistics
 from s6lib.records import Record
 from s6lib.report.committed import Committed
 from s6lib.trial import make_trial
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 KEY = "Description"  # the text field of a PNG that holds the checksum
 REGULARISERS = ("bn", "bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2", "bn_batch64", "gbn_batch128")
 NORMALISERS = ("bn_l1", "ln_l1", "gn_l1")
+# By the name of the file; others are `plots.dots`.
+DRAW: dict[str, Callable[[list], Any]] = {"speedrun": plots.time_and_accuracy, "cpu": plots.training_speed}
+DRAW |= {"sizes": plots.accuracy_and_size, "growing": lambda shown: plots.growing(*shown)}
 
 
 def pictures(e: Committed) -> dict[Path, list]:
@@ -36,30 +39,12 @@ def pictures(e: Committed) -> dict[Path, list]:
 
 def draw(e: Committed) -> list[Path]:
     """Writes the figures anew."""
-    import matplotlib
-
     matplotlib.use("Agg")
-    from s6lib import plots
-
     plots.style()
     for path, shown in pictures(e).items():
-        figure = _drawn(path.stem, shown)
-        figure.savefig(path, metadata={KEY: checksum(shown)})
+        drawn = DRAW.get(path.stem, plots.dots)(shown)
+        drawn.get_figure(root=True).savefig(path, metadata={KEY: checksum(shown)})
     return list(pictures(e))
-
-
-def _drawn(name: str, shown: list) -> "Figure":
-    from s6lib import plots
-
-    if name == "speedrun":
-        return plots.time_and_accuracy(shown)
-    if name == "cpu":
-        return plots.training_speed(shown)
-    if name == "growing":
-        return plots.growing(*shown)
-    figure = (plots.accuracy_and_size if name == "sizes" else plots.dots)(shown).get_figure(root=True)
-    assert figure is not None
-    return figure
 
 
 def outdated(e: Committed) -> list[str]:
