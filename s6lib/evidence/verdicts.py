@@ -224,14 +224,15 @@ def other_settings(study: Study, record: Record) -> str:
     return f"{record.name}: {', '.join(changed)}" if changed else ""
 
 
-def plain(rows: Iterable[dict]) -> list[dict]:
-    """The rows as JSON has them: numbers that are none are None."""
-
-    def number(value: Any) -> Any:
-        return None if isinstance(value, float) and not np.isfinite(value) else value
-
-    made = [{**row, "parts": [{key: number(v) for key, v in part.items()} for part in row["parts"]]} for row in rows]
-    return [{key: number(value) for key, value in row.items()} for row in made]
+def plain(value: Any) -> Any:
+    """Rows, or other nested values, as JSON has them: numbers that are none are None."""
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(one) for one in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def weakest(row: dict) -> dict | None:

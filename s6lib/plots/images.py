@@ -70,9 +70,9 @@ def misclassified_grid(
     chosen = misclassified(record)[:count] if numbers is None else per_image_errors(record).iloc[list(numbers)]
     down = max(-(-len(chosen) // 5), 1)
     figure, grid = plt.subplots(down, 5, figsize=(9, 0.6 + 2.15 * down), squeeze=False, subplot_kw=BARE)
-    shown, trouble = at_hand(record, images, chosen.image)
+    shown, why = at_hand(record, images, chosen.image)
     which = "chosen by number" if numbers is not None else "most seeds miss" if len(chosen) else "missed: none"
-    title(figure, [record], f"test images {which}{trouble}")
+    title(figure, [record], f"test images {which}{lacking(why)}")
     for ax, row in zip(grid.flat, chosen.itertuples(), strict=False):
         draw_digit(ax, shown, row)
         ax.set_xlabel(f"image {row.image}", fontsize=8, labelpad=2)
@@ -91,8 +91,8 @@ def grids_side_by_side(records: Sequence[Record], count: int = 10, images: np.nd
     figure, grid = plt.subplots(down, across, figsize=size, squeeze=False, subplot_kw=BARE)
     if said_empty(grid[0, 0], records):
         return figure
-    shown, trouble = at_hand(records[0], images, numbers)
-    text = f"{data_title(records)}\nthe {len(numbers)} test images all trials miss most{trouble}"
+    shown, why = at_hand(records[0], images, numbers)
+    text = f"{data_title(records)}\nthe {len(numbers)} test images all trials miss most{lacking(why)}"
     figure.suptitle(text, x=0.01, ha="left")
     for column, record in zip(grid.T, records, strict=True):
         for ax, row in zip(column, per_image_errors(record).iloc[numbers].itertuples(), strict=False):
@@ -113,9 +113,9 @@ def changed_images(
         return None
     table = changed(record, control, count)
     figure, grid = plt.subplots(2, count, figsize=(1.8 * count + 0.4, 5.2), squeeze=False, subplot_kw=BARE)
-    shown, trouble = at_hand(record, images, table.image)
-    text = f"{data_title([record])}: {record.name} against {control.name}, images on which they differ most{trouble}"
-    figure.suptitle(text, x=0.01, ha="left")
+    shown, why = at_hand(record, images, table.image)
+    text = f"{data_title([record])}: {record.name} against {control.name}, images on which they differ most"
+    figure.suptitle(text + lacking(why), x=0.01, ha="left")
     ours, theirs = per_image_errors(record), per_image_errors(control)
     halves = (table[table.gain > 0], GREEN, "missed less often"), (table[table.gain < 0], RED, "missed more often")
     for line, (rows, colour, words) in zip(grid, halves, strict=True):
@@ -151,7 +151,7 @@ def draw_digit(ax: Axes, images: Images, row) -> None:
 
 
 def at_hand(record: Record, images: np.ndarray | None, numbers: Iterable[int]) -> tuple[Images, str]:
-    """The test images `numbers`: as given, as kept beside the run, or as loaded; and why where some cannot be had."""
+    """The test images `numbers`: as given, as kept beside the run, or as loaded; else those kept, and why not all."""
     wanted = [int(number) for number in numbers]
     if images is not None:
         return {number: images[number] for number in wanted}, ""
@@ -161,8 +161,12 @@ def at_hand(record: Record, images: np.ndarray | None, numbers: Iterable[int]) -
     try:
         loaded = images_of(record)
         return {number: loaded[number] for number in wanted}, ""
-    except data.DataError as error:
-        return kept, f"\nimages not at hand: {str(error)[:90]}"
+    except (data.DataError, OSError, ValueError) as error:
+        return kept, str(error)
+
+
+def lacking(why: str) -> str:
+    return f"\nimages not at hand: {why[:90]}" if why else ""
 
 
 @panel(6, 5.2)

@@ -1,5 +1,6 @@
 """The page as text: what stands in it, what never does, how large it gets."""
 
+import base64
 import csv
 import io
 import json
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pages import NAMES, many, one, page
+from PIL import Image
 
 from s6lib import data, records
 from s6lib.__main__ import main
 from s6lib.batch import runner
 from s6lib.batch.progress import Display
+from s6lib.plots import images as drawn
 from s6lib.report.page import answers, build, claims, images, marks
 
 SECTIONS = ["answers", "claims", "leaderboard", "curves", "compare", "digits", "trials", "decided", "reproduce"]
@@ -210,14 +213,31 @@ def test_numbers_for_the_script_are_those_of_the_records():
 
 
 def test_images_of_the_run_itself_go_first(tmp_path):
-    # hardest.npz holds images, their numbers and labels; it is used only where its labels are the record's
-    record, numbers = one(), np.array([5, 2])
-    pixels, labels = np.full((2, 28, 28), 7, np.uint8), record.labels[[2, 9]]
-    np.savez(tmp_path / "hardest.npz", images=pixels, numbers=np.array([2, 9]), labels=labels)
-    found, why = images.pixels_of(record, numbers, tmp_path)
-    assert (found[0].max(), found[1].min(), why) == (0, 7, "")
-    np.savez(tmp_path / "hardest.npz", images=pixels, numbers=np.array([2, 9]), labels=(labels + 1) % 10)
-    assert images.pixels_of(record, numbers, tmp_path)[0].max() > 7
+    # hardest.npz beside a run's studies; it is used only where it is of the record's data set
+    record = one()
+    record.path = tmp_path / "regularisers" / record.name
+    records.images.write(tmp_path, [record], np.full((len(record.labels), 28, 28), 7, np.uint8))
+    assert sheet(record)[:28, :28].max() == 7
+    record.dataset = {**record.dataset, "checksum": "another"}
+    assert images.data_set([record])["sprite"] == ""
+    assert "checksum" in images.data_set([record])["why"]
+
+
+def test_an_image_that_is_not_kept_is_blank(tmp_path, monkeypatch):
+    # beside those that are, where the data set cannot be had
+    record = one()
+    monkeypatch.setattr(images, "at_hand", lambda record, given, numbers: ({int(numbers[0]): WHITE}, "no files"))
+    found = sheet(record)
+    assert (found[:28, :28].min(), found[:28, 28:56].max()) == (255, 0)
+
+
+WHITE = np.full((28, 28), 255, np.uint8)
+
+
+def sheet(record):
+    """The pixels of a page's sprite."""
+    address = images.data_set([record])["sprite"]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))))
 
 
 def test_images_that_are_not_at_hand(monkeypatch):
@@ -225,7 +245,7 @@ def test_images_that_are_not_at_hand(monkeypatch):
     def missing(record):
         raise data.DataError("no files")
 
-    monkeypatch.setattr(images, "images_of", missing)
+    monkeypatch.setattr(drawn, "images_of", missing)
     text = page([one()])
     assert "not at hand: no files" in text
     assert 'class="digit none"' in text

@@ -1,7 +1,5 @@
 """The page of a run, and its leaderboard as a table: from the records below a folder to two files in it."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -9,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from s6lib import paths, records
 from s6lib.evidence.measures import correct
-from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
+from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, plain
 from s6lib.plots.style import FLOOR
 from s6lib.records import Record
 from s6lib.report.page import PAGE, TABLE, answers, charts, claims, facts, images, marks, reproduce
@@ -51,16 +49,14 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
         group["leader"] = answers.leader(group["arms"])
         group["scale"] = marks.Accuracies([value for arm in group["arms"] for value in drawn_accuracies(arm)])
         group["static"] = charts.static(group["arms"])
-    together: dict[str, list[Record]] = {}
-    for arm in arms:
-        together.setdefault(arm["checksum"], []).append(arm["record"])
-    sets = {checksum: images.data_set(members, folder) for checksum, members in together.items()}
-    for arm in arms:
-        arm["set"] = list(sets).index(arm["checksum"])
-        arm["guesses"] = images.guesses(arm["record"], sets[arm["checksum"]]["numbers"])
-        arm["command"] = reproduce.command(arm["record"])
-    for checksum, one in sets.items():
-        one["tiles"] = tiles(one, [arm for arm in arms if arm["checksum"] == checksum])
+    sets = []
+    for place, checksum in enumerate(dict.fromkeys(arm["checksum"] for arm in arms)):
+        alike = [arm for arm in arms if arm["checksum"] == checksum]
+        one = images.data_set([arm["record"] for arm in alike])
+        for arm in alike:
+            arm |= {"set": place, "guesses": images.guesses(arm["record"], one["numbers"])}
+            arm["command"] = reproduce.command(arm["record"])
+        sets.append({**one, "tiles": tiles(one, alike)})
     claimed = claims.claims(found, folder)
     return {
         "run": folder.name,
@@ -68,15 +64,13 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
         "arms": arms,
         "claims": claimed,
         "plans": claims.plans(claimed),
-        "sets": list(sets.values()),
-        "answers": answers.sentences(grouped, claimed, list(sets.values())),
+        "sets": sets,
+        "answers": answers.sentences(grouped, claimed, sets),
         "left_out": [records.plain_text(line).replace(f"{folder}/", "") for line in left_out],
         "stale": any(record.stale for record in found),
         "machines": reproduce.machines(found),
         "bibtex": reproduce.bibtex(),
-        "scales": {
-            study: scales([c for c in claimed if c["study"] == study]) for study in {c["study"] for c in claimed}
-        },
+        "scales": scales(claimed),
         "seeds_text": "\n".join(f"{arm['id']}: {', '.join(map(str, arm['seeds']))}" for arm in arms),
         "across": images.ACROSS,
     }
@@ -93,16 +87,18 @@ def tiles(one: Facts, arms: Sequence[Facts]) -> list[Facts]:
     for k, (number, label) in enumerate(zip(one["numbers"], one["labels"], strict=True)):
         said = [int(guess[k]) for arm in arms for guess in arm["guesses"]]
         wrong = [guess for guess in said if guess != label]
-        about = {"number": number, "label": label, "error": number in one["errors"]}
-        out.append(
-            {**about, "guess": max(sorted(set(wrong)), key=wrong.count), "missed": round(100 * len(wrong) / len(said))}
-        )
+        most, missed = max(sorted(set(wrong)), key=wrong.count), round(100 * len(wrong) / len(said))
+        error = number in one["errors"]
+        out.append({"number": number, "label": label, "error": error, "guess": most, "missed": missed})
     return out
 
 
-def scales(claimed: Sequence[Facts]) -> dict[str, marks.Effects]:
-    """A scale per unit for the weakest parts of a study's claims, which stand below each other."""
-    return by_unit([claim["weakest"] for claim in claimed if claim["weakest"]])
+def scales(claimed: Sequence[Facts]) -> dict[str, dict[str, marks.Effects]]:
+    """Of every study a scale per unit for the weakest parts of its claims, which stand below each other."""
+    weakest: dict[str, list[Facts]] = {claim["study"]: [] for claim in claimed}
+    for claim in claimed:
+        weakest[claim["study"]] += [claim["weakest"]] * bool(claim["weakest"])
+    return {study: by_unit(parts) for study, parts in weakest.items()}
 
 
 def by_unit(parts: Sequence[Facts]) -> dict[str, marks.Effects]:
@@ -121,21 +117,9 @@ def render(content: Facts) -> str:
     environment = jinja2.Environment(
         loader=here, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {
-        "percent": percent,
-        "signed": signed,
-        "span": span,
-        "thousands": "{:,}".format,
-        "time": time,
-    }
-    environment.globals |= {
-        "marks": marks,
-        "by_unit": by_unit,
-        "STUDIES": STUDIES,
-        "ENOUGH": ENOUGH_SEEDS,
-        "LEVEL": LEVEL,
-        "MARGIN": MARGIN,
-    }
+    environment.filters |= {"percent": percent, "signed": signed, "span": span, "thousands": "{:,}".format}
+    environment.globals |= {"marks": marks, "by_unit": by_unit, "STUDIES": STUDIES}
+    environment.globals |= {"ENOUGH": ENOUGH_SEEDS, "LEVEL": LEVEL, "MARGIN": MARGIN}
     files = {name: Markup(environment.loader.get_source(environment, name)[0]) for name in ("page.css", "page.js")}  # type: ignore[union-attr]
     data = Markup(json_text(for_script(content)))
     libraries = Markup(charts.libraries().replace("</script", "<\\/script"))
@@ -146,20 +130,7 @@ def render(content: Facts) -> str:
 
 def for_script(content: Facts) -> Facts:
     """What the page's script reads: numbers once, in rows."""
-    arms = [
-        {
-            **{
-                key: arm[key]
-                for key in ("id", "name", "label", "set", "seeds", "curves", "published_curves", "guesses")
-            },
-            "colour": marks.ink(arm["looks"]["colour"]),
-            "marker": marks.SHAPES[arm["looks"]["marker"]],
-            "dash": charts.dash(arm["looks"]["line"]),
-            "test": [round(float(v), 3) for v in arm["test"]],
-            "by_digit": by_digit(arm["record"]),
-        }
-        for arm in content["arms"]
-    ]
+    arms = [arm_for_script(arm) for arm in content["arms"]]
     places = {arm["id"]: k for k, arm in enumerate(content["arms"])}
     return {
         "arms": arms,
@@ -169,6 +140,18 @@ def for_script(content: Facts) -> Facts:
         "charts": {measure: charts.compiled(measure) for measure in MEASURES} if arms else {},
         "across": images.ACROSS,
         "floor": FLOOR,
+    }
+
+
+def arm_for_script(arm: Facts) -> Facts:
+    kept = ("id", "name", "label", "set", "seeds", "curves", "published_curves", "guesses")
+    return {
+        **{key: arm[key] for key in kept},
+        "colour": marks.ink(arm["looks"]["colour"]),
+        "marker": marks.SHAPES[arm["looks"]["marker"]],
+        "dash": charts.dash(arm["looks"]["line"]),
+        "test": [round(float(v), 3) for v in arm["test"]],
+        "by_digit": by_digit(arm["record"]),
     }
 
 
@@ -186,46 +169,18 @@ def json_text(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [plain(one) for one in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
-
-
 def leaderboard(grouped: Sequence[Facts]) -> str:
     """A row per record as CSV: percent, nats per image, seconds."""
-    columns = [
-        "study",
-        "trial",
-        "data",
-        "seeds",
-        "diverged",
-        "test_mean",
-        "test_sd",
-        "test_low",
-        "test_high",
-        "test_loss",
-    ]
-    columns += ["running_train_mean", "published_last", "published_best", "parameters", "epochs", "seconds_per_seed"]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    for group in grouped:
-        for arm in group["arms"]:
-            test = arm["accuracy"]
-            numbers = [test["mean"], test["sd"], test["low"], test["high"], arm["loss"]["mean"], arm["train"]["mean"]]
-            row = [group["name"], arm["name"], group["data"], test["n"], len(arm["diverged"])]
-            row += [cell(v) for v in (*numbers, arm["published"]["last"], arm["published"]["best"])]
-            writer.writerow([*row, arm["parameters"], arm["epochs"], cell(arm["seconds"])])
-    return buffer.getvalue()
-
-
-def cell(value: float | None) -> str:
-    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
+    columns = ["study", "trial", "data", "seeds", "diverged", "test_mean", "test_sd", "test_low", "test_high"]
+    columns += ["test_loss", "running_train_mean", "published_last", "published_best", "parameters", "epochs"]
+    rows = []
+    for group, arm in [(one, arm) for one in grouped for arm in one["arms"]]:
+        test, seen = arm["accuracy"], arm["published"]
+        about = group["name"], arm["name"], group["data"], test["n"], len(arm["diverged"])
+        numbers = test["mean"], test["sd"], test["low"], test["high"], arm["loss"]["mean"], arm["train"]["mean"]
+        rows.append((*about, *numbers, seen["last"], seen["best"], arm["parameters"], arm["epochs"], arm["seconds"]))
+    table = pd.DataFrame(rows, columns=[*columns, "seconds_per_seed"])
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 # --- numbers for reading ---------------------------------------------------------------------------
@@ -246,12 +201,6 @@ def span(one: Facts, digits: int = 2, sign: bool = False) -> str:
         return ""
     ends = [f"{one[key]:{'+' if sign else ''}.{digits}f}".replace("-", "−") for key in ("low", "high")]
     return f"[{ends[0]}, {ends[1]}]"
-
-
-def time(seconds: float | None) -> str:
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
 def main(folder: Path) -> int:
