@@ -178,11 +178,11 @@ def accuracy_scale(ax: Axes, label: str, axis: str = "y") -> None:
     inches = box.height * size[1] / 0.19 if axis == "y" else box.width * size[0] / 0.6
     line.set_major_formatter(PLAIN)
     line.set_minor_locator(NullLocator())
-    line.set_major_locator(FixedLocator(_apart(ACCURACY_TICKS, np.ptp(z) / inches, from_scale(z))))
+    line.set_major_locator(FixedLocator(apart(ACCURACY_TICKS, np.ptp(z) / inches, from_scale(z))))
     line.set_label_text(f"{label}, log scale of the error" if axis == "x" else f"{label}\nlog scale of the error")
 
 
-def _apart(ticks: Sequence[float], gap: float, limits: np.ndarray) -> list[float]:
+def apart(ticks: Sequence[float], gap: float, limits: np.ndarray) -> list[float]:
     """The ticks within `limits`, the more important first, that stay `gap` apart from those kept before."""
     kept: list[float] = []
     for tick in ticks:

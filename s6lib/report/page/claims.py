@@ -17,6 +17,7 @@ from s6lib.evidence.wanted import with_seeds_wanted
 from s6lib.records import Record
 
 VERDICTS = "verdicts.json"
+PART = {"verdict": None, "unit": "", "margin": None, "bound": 0, "relation": "above"}  # where a file lacks it
 KINDS = ("supported", "supported, below the margin", "contradicted", "no difference", "undecided", "missing")
 
 
@@ -31,25 +32,15 @@ def claims(found: Sequence[Record], folder: Path) -> list[dict[str, Any]]:
 
 def complete(row: dict[str, Any]) -> dict[str, Any]:
     """A row with every field that the page reads, numbers that are none as None, its weakest part picked."""
-    parts = [
-        {
-            "verdict": None,
-            "unit": "",
-            "margin": None,
-            "bound": 0,
-            "relation": "above",
-            **one,
-            **{key: number(one.get(key)) for key in ("estimate", "low", "high", "p_for")},
-        }
-        for one in row["parts"]
-    ]
+    numbers = ("estimate", "low", "high", "p_for")
+    parts = [{**PART, **one, **{key: number(one.get(key)) for key in numbers}} for one in row["parts"]]
     seeds = int(row.get("seeds") or 0)
     if seeds < ENOUGH_SEEDS:  # too few for an interval
         parts = [{**one, "low": None, "high": None} for one in parts]
     weighed = [one for one in parts if one["estimate"] is not None]
     weakest = min(weighed, key=slack, default=None)
     verdict = row["verdict"] if row["verdict"] in KINDS else "undecided"
-    agree = sum(points_the_claimed_way(one) for one in weighed)
+    agree = sum(distance(one) > 0 for one in weighed)
     extra = {
         "seeds": seeds,
         "p": number(row.get("p")),
@@ -61,16 +52,15 @@ def complete(row: dict[str, Any]) -> dict[str, Any]:
     return {**texts, **extra, "verdict": verdict, "parts": parts, "weakest": weakest, "agree": agree}
 
 
-def points_the_claimed_way(one: dict[str, Any]) -> bool:
-    return abs(one["estimate"]) < (one["bound"] or 0) if one.get("relation") == "within" else one["estimate"] > 0
+def distance(one: dict[str, Any]) -> float:
+    """How far a part's estimate is on the claimed side."""
+    return (one["bound"] or 0) - abs(one["estimate"]) if one["relation"] == "within" else one["estimate"]
 
 
 def slack(one: dict[str, Any]) -> float:
-    """How far a part is on the claimed side, in widths of its interval: the least is the weakest part's."""
-    within = one["relation"] == "within"
-    distance = (one["bound"] or 0) - abs(one["estimate"]) if within else one["estimate"]
+    """`distance` in widths of the part's interval: the least is the weakest part's."""
     width = 1.0 if None in (one["low"], one["high"]) else max(one["high"] - one["low"], 1e-12)
-    return float(distance / width)
+    return float(distance(one) / width)
 
 
 def plans(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

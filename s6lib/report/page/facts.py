@@ -5,22 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from s6lib.evidence import measures, statistics
+from s6lib.evidence import images, measures, statistics
 from s6lib.evidence.tables import by_study, family
 from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.plots.style import trial_style
 from s6lib.records import Record
 from s6lib.studies import STUDIES, find_arm
-from s6lib.studies.base import published
 from s6lib.trial import make_trial
 
 Facts = dict[str, Any]
-CURVES = {"test_accuracy": 3, "test_loss": 5, "train_accuracy": 2}  # column of the history: decimals kept
-PUBLISHED_CURVES = {
-    "test_accuracy": "test_accuracy_pct",
-    "test_loss": "test_loss",
-    "train_accuracy": "train_accuracy_pct",
-}
+# Column of the history: decimals kept, column of published logs.
+CURVES = {"test_accuracy": (3, "test_accuracy_pct"), "test_loss": (5, "test_loss")}
+CURVES["train_accuracy"] = (2, "train_accuracy_pct")
 SMALL = 1e-3  # a weight below it counts as switched off
 
 
@@ -71,11 +67,11 @@ def arm(record: Record, name: str) -> Facts:
         "loss": interval(measures.test_loss(record)),
         "train": interval(measures.running_train_accuracy(record)),
         "published": published_last(record),
-        "curves": {column: rounded(measures.by_epoch(record, column), n) for column, n in CURVES.items()},
+        "curves": {column: measures.by_epoch(record, column).round(n) for column, (n, _) in CURVES.items()},
         "published_curves": published_curves(record),
         "settings": settings(record),
         "inside": inside(record),
-        "sd_of_images": sd_of_images(record),
+        "sd_of_images": images.predicted_sd(record),
         "record": record,
     }
 
@@ -88,11 +84,6 @@ def interval(values: np.ndarray) -> Facts:
     return {"n": found.n, "mean": found.mean, "sd": found.sd, **ends}
 
 
-def rounded(values: np.ndarray, digits: int) -> list[list[float | None]]:
-    """[R, epochs] for JSON; None where an epoch is not there."""
-    return [[None if not np.isfinite(v) else round(v, digits) for v in row] for row in values.tolist()]
-
-
 def published_last(record: Record) -> Facts:
     """The published last and best epoch, where there are any."""
     rows = measures.published_for(record)
@@ -101,9 +92,8 @@ def published_last(record: Record) -> Facts:
 
 def published_curves(record: Record) -> dict[str, list[list[float]]]:
     """[epoch, value] of every published epoch, by column; none on other data than MNIST."""
-    rows = published(record.trial.study, record.name, "per_epoch")
-    rows = rows if record.dataset["name"] == "mnist" else rows[:0]
-    found = {c: rows[["epoch", source]].dropna().to_numpy(float).tolist() for c, source in PUBLISHED_CURVES.items()}
+    rows = measures.published_for(record, "per_epoch")
+    found = {c: rows[["epoch", source]].dropna().to_numpy(float).tolist() for c, (_, source) in CURVES.items()}
     return {column: values for column, values in found.items() if values}
 
 
@@ -153,11 +143,3 @@ def split_spread(record: Record) -> Facts:
         sd = np.sqrt(np.maximum(variance.mean(1, keepdims=True), 1e-12))
         away.append((((mean - mean.mean(1, keepdims=True)) / sd) ** 2).ravel())
     return {"splits": 100 * float(np.sqrt(np.concatenate(away).mean()))} if away else {}
-
-
-def sd_of_images(record: Record) -> float:
-    """The sd over seeds, points, if each misses image i with a chance p_i, independently: sqrt(sum p (1 - p)) / n."""
-    right = measures.correct(record)
-    if len(right) < 2:
-        return float("nan")
-    return 100 * float(np.sqrt(right.var(axis=0, ddof=1).sum())) / right.shape[1]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from s6lib.plots.style import ACCURACY_TICKS, from_scale, to_scale
+from s6lib.plots.style import ACCURACY_TICKS, apart, from_scale, to_scale
 from s6lib.studies.base import BLACK, MARGIN
 
 # Markers of figures as paths of radius 1 around 0.
@@ -134,12 +134,8 @@ class Accuracies:
             step = next((s for s in STEPS if (self.high - self.low) / s <= 6), 100)
             first, last = math.ceil(self.low / step - 1e-9), math.floor(min(self.high, 100) / step + 1e-9)
             return [round(k * step, 6) for k in range(first, last + 1)]
-        low, high = from_scale(np.array([self.low, self.high]))
-        kept: list[float] = []
-        for tick in ACCURACY_TICKS:
-            if low <= tick <= high and all(abs(self.x(tick) - self.x(other)) > 34 for other in kept):
-                kept.append(tick)
-        return sorted(kept)
+        room = 34 * (self.high - self.low) / self.width
+        return sorted(apart(ACCURACY_TICKS, room, from_scale(np.array([self.low, self.high]))))
 
 
 def accuracy_axis(scale: Accuracies) -> Markup:
