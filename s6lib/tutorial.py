@@ -102,17 +102,13 @@ def tiles(ax: Axes, x: Tensor, parts: Tensor | None = None) -> Axes:
         left, top = j * (w + 0.6) + column, -i * (h + 1.0) - row
         part = int(parts[i, j, row, column])
         colour = COLOURS[part % len(COLOURS)] + "66" if part >= 0 else APART
-        ax.add_patch(_square(left, top, colour))
+        ax.add_patch(Rectangle((left, top - 1), 1, 1, facecolor=colour, edgecolor="#444444", linewidth=0.8))
         ax.text(left + 0.5, top - 0.52, f"{x[i, j, row, column]:g}", ha="center", va="center", fontsize=9)
         if mean is not None and var is not None and row == h - 1 and column == 0:
             label = f"{mean[i, j, row, column]:.3f} | {var[i, j, row, column]:.3f}"
             ax.text(left + w / 2, top - 1.12, label, ha="center", va="top", fontsize=7)
     _name_tiles(ax, n, c, h, w)
     return ax
-
-
-def _square(left: float, top: float, colour: str) -> Rectangle:
-    return Rectangle((left, top - 1), 1, 1, facecolor=colour, edgecolor="#444444", linewidth=0.8)
 
 
 def _name_tiles(ax: Axes, n: int, c: int, h: int, w: int) -> None:

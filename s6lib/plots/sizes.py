@@ -17,15 +17,8 @@ from s6lib.studies.base import BLACK, GREY, published_table
 def accuracy_and_size(records: Sequence[Record], *, ax: Axes) -> str:
     """Last-epoch test accuracy over parameters: means over seeds with 95 % intervals; hollow, published single runs."""
     seen = published_table("small_networks")
-    ax.plot(
-        seen.parameters,
-        seen.accuracy,
-        "D",
-        mfc="white",
-        mec=GREY,
-        ms=6,
-        label="published single runs,\nmost of them best epochs",
-    )
+    label = "published single runs,\nmost of them best epochs"
+    ax.plot(seen.parameters, seen.accuracy, "D", mfc="white", mec=GREY, ms=6, label=label)
     for record in records:
         colour, _, marker = trial_style(record)
         found, size = mean_interval(last(record, "test_accuracy")), record.provenance["parameters"]
