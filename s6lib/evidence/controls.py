@@ -8,7 +8,7 @@ import pandas as pd
 from s6lib import paths, records
 from s6lib.evidence import measures, statistics
 from s6lib.evidence.measures import correct
-from s6lib.evidence.tables import span
+from s6lib.evidence.tables import gap
 from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.records import Record
 from s6lib.studies import STUDIES
@@ -42,18 +42,16 @@ def against(record: Record, control: Record | None) -> pd.DataFrame | None:
     if control is None:
         return None
     a, b = measures.test_accuracy(record), measures.test_accuracy(control)
-    seeds = statistics.difference(a, b)
-    both = statistics.two_way_bootstrap(correct(record), correct(control))
-    many = min(len(a), len(b)) >= ENOUGH_SEEDS
+    difference, seeds, both = gap(record, control)
     columns = {
         "trial": record.name,
         "test %": f"{np.mean(a):.2f}",
         "control": control.name,
         "its test %": f"{np.mean(b):.2f}",
         "seeds": f"{len(a)} and {len(b)}",
-        "difference, points": f"{seeds.mean:+.2f}",
-        "95 %, new seeds": span(seeds.low, seeds.high, "+.2f", percent=False) if many else "",
-        "95 %, new seeds and images": span(both.low, both.high, "+.2f", percent=False) if many else "",
+        "difference, points": difference,
+        "95 %, new seeds": seeds,
+        "95 %, new seeds and images": both,
     }
     return pd.DataFrame([columns]).set_index("trial")
 

@@ -169,45 +169,44 @@ COLUMNS += ["train", "gap", "best", "published_best", "seconds", "precision"]
 
 
 def _row(record: Record) -> tuple:
-    test, train = last(record, "test_accuracy"), last(record, "train_accuracy")
-    interval, best, published = (
-        statistics.mean_interval(test),
-        measures.best_test_accuracy(record),
-        published_for(record).best,
-    )
-    about = record.provenance.get("parameters", 0), interval.n, measures.left_out(record)
+    values = last(record, "test_accuracy"), last(record, "train_accuracy"), measures.best_test_accuracy(record)
+    interval, train, best = (statistics.mean_interval(x) for x in values)
     low, high = (interval.low, interval.high) if interval.n >= ENOUGH_SEEDS else (np.nan, np.nan)
-    trained = mean(train), mean(train) - mean(test), mean(best), mean(published)
-    made = record.seconds, record.provenance.get("precision", "")
     named = family(record), record.name, record.dataset["name"]
+    about = record.provenance.get("parameters", 0), interval.n, measures.left_out(record)
+    trained = train.mean, train.mean - interval.mean, best.mean, published_for(record).best.mean()
+    made = record.seconds, record.provenance.get("precision", "")
     return (*named, *about, interval.mean, interval.sd, low, high, *trained, *made)
 
 
 def _against(first: Record, other: Record) -> dict:
-    a, b = (last(record, "test_accuracy") for record in (other, first))
-    seeds = statistics.difference(a, b)
-    both = statistics.two_way_bootstrap(measures.correct(other), measures.correct(first))
-    known = [(one.low, one.high) if min(len(a), len(b)) >= ENOUGH_SEEDS else (np.nan, np.nan) for one in (seeds, both)]
+    difference, seeds, both = gap(other, first)
+    better = statistics.probability_of_improvement(last(other, "test_accuracy"), last(first, "test_accuracy"))
     return {
         "study": family(first),
         "trial": other.name,
         "against": first.name,
-        "difference, points": f"{seeds.mean:+.2f}",
-        "95 % interval, new seeds": span(*known[0], "+.2f", percent=False),
-        "95 % interval, new seeds and images": span(*known[1], "+.2f", percent=False),
-        "a seed of it beats one of the other": f"{100 * statistics.probability_of_improvement(a, b):.0f} %",
+        "difference, points": difference,
+        "95 % interval, new seeds": seeds,
+        "95 % interval, new seeds and images": both,
+        "a seed of it beats one of the other": f"{100 * better:.0f} %",
     }
+
+
+def gap(a: Record, b: Record) -> tuple[str, str, str]:
+    """The difference of two records' last epochs, its interval for new seeds (Welch), and for new images as well (two-
+    way bootstrap); no intervals below five seeds."""
+    seeds = statistics.difference(last(a, "test_accuracy"), last(b, "test_accuracy"))
+    both = statistics.two_way_bootstrap(measures.correct(a), measures.correct(b))
+    many = min(len(a.non_diverged), len(b.non_diverged)) >= ENOUGH_SEEDS
+    spans = [span(one.low, one.high, "+.2f", percent=False) if many else "" for one in (seeds, both)]
+    return f"{seeds.mean:+.2f}", spans[0], spans[1]
 
 
 def listed(words: Iterable[str]) -> str:
     """In words: "a, b and c"; nothing of none."""
     *others, last = list(words) or [""]
     return f"{', '.join(others)} and {last}" if others else last
-
-
-def mean(values: np.ndarray | pd.Series) -> float:
-    """The mean; nan of nothing."""
-    return float(np.mean(values)) if np.size(values) else np.nan
 
 
 def number(value: float, form: str = ".2f") -> str:

@@ -70,7 +70,6 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
         "stale": any(record.stale for record in found),
         "machines": reproduce.machines(found),
         "bibtex": reproduce.bibtex(),
-        "scales": scales(claimed),
         "seeds_text": "\n".join(f"{arm['id']}: {', '.join(map(str, arm['seeds']))}" for arm in arms),
         "across": images.ACROSS,
     }
@@ -93,16 +92,8 @@ def tiles(one: Facts, arms: Sequence[Facts]) -> list[Facts]:
     return out
 
 
-def scales(claimed: Sequence[Facts]) -> dict[str, dict[str, marks.Effects]]:
-    """Of every study a scale per unit for the weakest parts of its claims, which stand below each other."""
-    weakest: dict[str, list[Facts]] = {claim["study"]: [] for claim in claimed}
-    for claim in claimed:
-        weakest[claim["study"]] += [claim["weakest"]] * bool(claim["weakest"])
-    return {study: by_unit(parts) for study, parts in weakest.items()}
-
-
 def by_unit(parts: Sequence[Facts]) -> dict[str, marks.Effects]:
-    """A scale that holds estimates and intervals of all parts of one unit, by unit."""
+    """A scale that holds estimates and intervals of all parts of one unit, which stand below each other, by unit."""
     ends: dict[str, list[float]] = {}
     for part in parts:
         known = [part[key] for key in ("estimate", "low", "high") if part[key] is not None]
