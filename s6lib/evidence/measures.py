@@ -84,14 +84,9 @@ def best_test_accuracy(record: Record) -> np.ndarray:
     return by_epoch(record, "test_accuracy").max(1, initial=-np.inf)
 
 
-def late_steps(record: Record) -> np.ndarray:
-    """Mean size of the steps of test accuracy between the last ten epochs, points."""
-    return _mean(np.abs(np.diff(by_epoch(record, "test_accuracy")[:, -10:])))
-
-
-def late_loss_steps(record: Record) -> np.ndarray:
-    """The same of the test loss, nats per image."""
-    return _mean(np.abs(np.diff(by_epoch(record, "test_loss")[:, -10:])))
+def steps(record: Record, column: str, first: int, last: int | None = None) -> np.ndarray:
+    """Mean size of the steps of `column` between epochs `first` and `last` (from 0, or from the end)."""
+    return _mean(np.abs(np.diff(by_epoch(record, column)[:, first:last])))
 
 
 def late(record: Record, column: str = "test_accuracy", bound: float = 0.0) -> np.ndarray:
@@ -108,11 +103,6 @@ def epochs_to(record: Record, accuracy: float) -> np.ndarray:
     """The first epoch whose test accuracy reaches `accuracy`; one more than there are where none does."""
     reached = by_epoch(record, "test_accuracy") >= accuracy
     return np.where(reached.any(1), reached.argmax(1), reached.shape[1]) + 1.0
-
-
-def early_steps(record: Record) -> np.ndarray:
-    """The same between epochs 2 and 8."""
-    return _mean(np.abs(np.diff(by_epoch(record, "test_accuracy")[:, 1:8])))
 
 
 def loss_rises(record: Record) -> np.ndarray:
@@ -137,8 +127,8 @@ def generalisation_gap_growth(record: Record) -> np.ndarray:
     return generalisation_gap(record) - generalisation_gap(record, 5)
 
 
-def _mean(steps: np.ndarray) -> np.ndarray:
-    return steps.mean(1) if steps.shape[1] else np.full(len(steps), np.nan)
+def _mean(values: np.ndarray) -> np.ndarray:
+    return values.mean(1) if values.shape[1] else np.full(len(values), np.nan)
 
 
 POINTS, NATS, EPOCHS = "points", "nats per image", "epochs"
@@ -155,9 +145,9 @@ MEASURES: dict[str, tuple[Callable[[Record], np.ndarray], str]] = {
     "hover_from_12": (partial(mean_from, first=12, bound=99.4), POINTS),
     "first_epochs": (partial(mean_from, first=1, last=3), POINTS),
     "epochs_to_99_4": (partial(epochs_to, accuracy=99.4), EPOCHS),
-    "late_steps": (late_steps, POINTS),
-    "late_loss_steps": (late_loss_steps, NATS),
-    "early_steps": (early_steps, POINTS),
+    "late_steps": (partial(steps, column="test_accuracy", first=-10), POINTS),
+    "late_loss_steps": (partial(steps, column="test_loss", first=-10), NATS),
+    "early_steps": (partial(steps, column="test_accuracy", first=1, last=8), POINTS),
     "loss_rises": (loss_rises, NATS),
     "lowest_from_6": (partial(lowest_from, epoch=6), POINTS),
     "lowest_from_9": (partial(lowest_from, epoch=9), POINTS),

@@ -122,9 +122,9 @@ def select(records: Iterable[Record], study: str) -> Records:
     return {record.name: record for record in found}
 
 
-def claims(studies: Iterable[Study] | None = None) -> list[tuple[Study, Claim]]:
+def claims() -> list[tuple[Study, Claim]]:
     """Every claim of every study, with its study."""
-    return [(study, claim) for study in studies or STUDIES.values() for claim in study.claims]
+    return [(study, claim) for study in STUDIES.values() for claim in study.claims]
 
 
 def verdicts(records: Iterable[Record], asked: Asked | None = None) -> list[dict]:

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from s6lib.evidence.measures import history, published_for, weight_norms_kept, who
 from s6lib.plots.style import (
+    BESIDE,
     NAMES,
     PLAIN,
     accuracy_scale,
@@ -77,12 +78,9 @@ def overlay(records: Sequence[Record], column: str = "test_accuracy", *, ax: Axe
             ax.plot([], [], color=colour, label=f"{record.name}, {who(record)}")
             continue
         look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4.5, "err_kws": {"alpha": 0.1}}
-        every = max(record.trial.epochs // 8, 1)
-        table = history(record)
-        sns.lineplot(
-            table, x="epoch", y=column, errorbar=("pi", 100), ax=ax, label=record.name, markevery=every, **look
-        )
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+        look |= {"errorbar": ("pi", 100), "markevery": max(record.trial.epochs // 8, 1), "label": record.name}
+        sns.lineplot(history(record), x="epoch", y=column, ax=ax, **look)
+    ax.legend(**BESIDE)
     column_scale(ax, column)
     epoch_axis(ax, records)
     return "mean over seeds; shaded: lowest to highest seed"
@@ -137,9 +135,8 @@ def generalisation_gap(records: Sequence[Record], *, ax: Axes) -> str:
     for record in records:
         colour, line, _ = trial_style(record)
         table = history(record)
-        draw_seeds(
-            ax, seeds(table.assign(gap=table.train_accuracy - table.test_accuracy), "gap"), colour, line, record.name
-        )
+        gaps = seeds(table.assign(gap=table.train_accuracy - table.test_accuracy), "gap")
+        draw_seeds(ax, gaps, colour, line, record.name)
         seen = published_for(record, "per_epoch")
         gap = seen.train_accuracy_pct - seen.test_accuracy_pct
         draw_published(ax, seen, gap, colour, f"{record.name} published")
@@ -161,9 +158,8 @@ def penalty_against_loss(records: Sequence[Record], *, ax: Axes) -> str:
         if record.trial.l1:
             norms = weight_norms_kept(record)
             sums = norms[norms.epoch > 0].groupby("epoch").sum_abs.mean()
-            ax.plot(
-                record.trial.l1 * sums, color=colour, ls="--", marker=marker, ms=4, mfc="white", label="its penalty"
-            )
+            penalty = record.trial.l1 * sums
+            ax.plot(penalty, color=colour, ls="--", marker=marker, ms=4, mfc="white", label="its penalty")
     loss_scale(ax, "running training loss and L1 penalty (nats per image)")
     epoch_axis(ax, records)
     return "loss solid, lambda · sum|p| dashed; means over seeds"

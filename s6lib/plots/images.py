@@ -26,12 +26,7 @@ Images = dict[int, np.ndarray]  # number of a test image -> pixels [28, 28]
 
 
 def samples(
-    dataset: data.Dataset,
-    rotation: float,
-    rotate_after_normalise: bool = False,
-    count: int = 10,
-    seed: int = 0,
-    shift: int = 0,
+    dataset: data.Dataset, rotation: float, rotate_after_normalise: bool = False, count: int = 10, shift: int = 0
 ) -> Figure:
     """The first `count` training images as loaded, and twice as a replica gets them: rotated and normalised."""
     if isinstance(dataset, NotAtHand):
@@ -40,7 +35,7 @@ def samples(
         ax.set_axis_off()
         return figure
     augment = data.Augmenter(dataset, rotation, rotate_after_normalise, shift)
-    index, source = torch.arange(count)[:, None].expand(-1, 2), torch.Generator().manual_seed(seed)
+    index, source = torch.arange(count)[:, None].expand(-1, 2), torch.Generator().manual_seed(0)
     moves = data.random_moves(2 * count, rotation, shift, source).view(count, 2) if rotation or shift else None
     drawn = augment(index, moves).transpose(0, 1).numpy()  # [2, count, 28, 28]
     ends = f"({drawn.min():.2f} to {drawn.max():.2f})"

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from s6lib.plots.epochs import draw_seeds, seeds
-from s6lib.plots.style import accuracy_scale, loss_scale
+from s6lib.plots.style import BESIDE, accuracy_scale, loss_scale
 from s6lib.studies.base import COLOURS
 
 
@@ -47,5 +47,5 @@ def growing_curves(table: pd.DataFrame) -> Figure:
     done = f"{last.seed.nunique()} of {table.seed.nunique()} seeds are through epoch {table.epoch.max()}"
     figure.suptitle(f"{', '.join(trials)}, training: {done}", x=0.01, ha="left")
     if len(trials) > 1:
-        axes[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+        axes[1].legend(**BESIDE)
     return figure

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,14 +32,9 @@ def training_speed(rows: Sequence[Row]) -> Figure:
 
 
 def _ours(rows: Sequence[Row], ax: Axes) -> None:
-    forms = sorted({(row["precision"], row["processes"]) for row in rows})
-    for precision, processes in forms:
-        points = sorted(
-            (row["replicas"], row["images_per_second"], row["lowest"], row["highest"])
-            for row in rows
-            if (row["precision"], row["processes"]) == (precision, processes)
-        )
-        x, y, low, high = zip(*points, strict=True)
+    forms, columns = ["precision", "processes"], ["replicas", "images_per_second", "lowest", "highest"]
+    for (precision, processes), points in pd.DataFrame(rows, columns=forms + columns).groupby(forms):
+        x, y, low, high = points.sort_values(columns)[columns].to_numpy().T
         name = "a process per core" if processes > 1 else "one process"
         marker, line = "os"[precision == "float32"], "-" if processes > 1 else ":"
         ax.plot(x, y, label=f"s6lib, {precision}, {name}", color=COLOURS[precision], marker=marker, ls=line)
@@ -50,9 +46,7 @@ def _ours(rows: Sequence[Row], ax: Axes) -> None:
 
 
 def _others(rows: Sequence[Row], ax: Axes) -> None:
-    levels: list[tuple[str, str, str, Any]] = [
-        ("plain PyTorch", precision, colour, "--") for precision, colour in COLOURS.items()
-    ]
+    levels: list[tuple[str, str, str, Any]] = [("plain PyTorch", *one, "--") for one in COLOURS.items()]
     levels += [("torch.func", "float32", GREEN, "-."), ("DataLoader loop", "float32", BLACK, (0, (1, 1)))]
     for who, precision, colour, style in levels:
         speeds = [row["images_per_second"] for row in rows if (row["who"], row["precision"]) == (who, precision)]

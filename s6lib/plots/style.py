@@ -54,6 +54,8 @@ NAMES = {
     "test_accuracy": "test accuracy (%)",
     "seconds": "time per epoch, all seeds together (s)",
 }
+BESIDE: dict = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}  # a legend right of its panel
+NOTHING_KEPT = NO_WEIGHTS.replace(": ", ":\n")
 FEW = f"intervals from {ENOUGH_SEEDS} seeds on"
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
@@ -105,7 +107,7 @@ def panel(width: float, height: float, per_record: float = 0.0) -> Callable[[Cal
             text = draw(many, *rest, ax=ax, **options)
             ax.set_title(f"{data_title(many)}\n{text}", loc="left")
             if ax.get_legend_handles_labels()[0] and not ax.get_legend():
-                ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+                ax.legend(**BESIDE)
             return ax
 
         return drawn
@@ -125,7 +127,7 @@ def weightless(record: Record) -> Figure:
     """A figure that says why it shows nothing: the record was kept without weights."""
     figure, ax = plt.subplots(figsize=(7, 1.6))
     title(figure, [record], "no weights")
-    say(ax, NO_WEIGHTS.replace(": ", ":\n"))
+    say(ax, NOTHING_KEPT)
     ax.set_axis_off()
     return figure
 

@@ -11,8 +11,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from s6lib.evidence.images import expected_calibration_error
 from s6lib.evidence.measures import correct, who
-from s6lib.plots.style import MARKERS, panel, said_empty, say, title, trial_style, weightless
-from s6lib.records import NO_WEIGHTS, Record
+from s6lib.plots.style import BESIDE, MARKERS, NOTHING_KEPT, panel, said_empty, say, title, trial_style, weightless
+from s6lib.records import Record
 from s6lib.studies.base import BLACK, BLUE, COLOURS, GREY, RED, SKY
 
 
@@ -48,7 +48,7 @@ def batch_noise(records: Sequence[Record], table: pd.DataFrame, *, ax: Axes) -> 
     """
     (record,) = records
     if table.empty:
-        say(ax, "the training images are not at hand" if record.weights else NO_WEIGHTS.replace(": ", ":\n"))
+        say(ax, "the training images are not at hand" if record.weights else NOTHING_KEPT)
         return f"{record.name}, first normaliser"
     ax.plot(table.images, table.noise, "o", color=trial_style(record)[0], ms=4, alpha=0.6, label="one channel")
     middle = table.groupby("images").noise.median()
@@ -119,14 +119,13 @@ def zeros_by_layer(records: Sequence[Record], near: float = 1e-3) -> Figure:
     for record in records:
         colour, line, marker = trial_style(record)
         layers = convolutions(record)
-        for ax, share in zip(
-            axes, ([percent(w == 0) for w in layers], [percent(w < near) for w in layers]), strict=True
-        ):
+        shares = [percent(w == 0) for w in layers], [percent(w < near) for w in layers]
+        for ax, share in zip(axes, shares, strict=True):
             ax.plot(range(1, len(share) + 1), share, color=colour, ls=line, marker=marker, ms=5, label=record.name)
     for ax, what in zip(axes, ("exactly 0", f"|w| < {near:g}"), strict=True):
         ax.set(xlabel="convolution (number)", ylabel=f"{what} (% of the layer's weights)", ylim=(-3, 103))
     axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+    axes[1].legend(**BESIDE)
     return figure
 
 
@@ -136,7 +135,7 @@ def scale_histogram(records: Sequence[Record], near: float = 0.05, *, ax: Axes) 
     (record,) = records
     scales = layer_weights(record, lambda name, w: name.endswith(".weight") and w.ndim in (2, 4))
     if not scales:
-        say(ax, "no normaliser, so no scales" if record.weights else NO_WEIGHTS.replace(": ", ":\n"))
+        say(ax, "no normaliser, so no scales" if record.weights else NOTHING_KEPT)
     flat = np.concatenate([np.empty(0), *(w.ravel() for w in scales.values())])
     ends = min(-near, flat.min(initial=0)), max(1.5, flat.max(initial=0))
     ax.hist(flat, np.linspace(*ends, 61).tolist(), color=trial_style(record)[0])

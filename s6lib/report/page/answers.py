@@ -27,7 +27,7 @@ def leader(arms: Sequence[Facts]) -> Facts | None:
     enough = all(arm["accuracy"]["n"] >= ENOUGH_SEEDS for arm in ranked)
     p = statistics.holm([one.p for one in found])
     tied = [arm for arm, value in zip(others, p, strict=True) if not value < LEVEL] if enough else None
-    lead = dict(difference(found[0]), arm=others[0], p=float(p[0])) if others else None
+    lead = {**difference(found[0]), "arm": others[0]} if others else None
     if lead and not enough:
         lead |= {"low": None, "high": None}
     return {"arm": first, "lead": lead, "tied": tied, "others": others, "word": word(tied, others)}
@@ -86,7 +86,7 @@ def who_leads(groups: Sequence[Facts]) -> str:
         names = listed([group["name"].replace(", ", "/") for group in open_])
         parts.append(f"in {names} no arm is shown to beat all others, the leads being {largest:.2f} points or less")
     text = "; ".join(parts)
-    return f"{text[:1].upper() if not clear else text[:1]}{text[1:]}."
+    return f"{text if clear else text[:1].upper() + text[1:]}."
 
 
 def rivals(led: Facts) -> str:

@@ -32,7 +32,7 @@ def claims(found: Sequence[Record], folder: Path) -> list[dict[str, Any]]:
 
 def complete(row: dict[str, Any]) -> dict[str, Any]:
     """A row with every field that the page reads, numbers that are none as None, its weakest part picked."""
-    numbers = ("estimate", "low", "high", "p_for")
+    numbers = ("estimate", "low", "high")
     parts = [{**PART, **one, **{key: number(one.get(key)) for key in numbers}} for one in row["parts"]]
     seeds = int(row.get("seeds") or 0)
     if seeds < ENOUGH_SEEDS:  # too few for an interval
