@@ -17,13 +17,14 @@ def takes(e: Evidence, *patterns: str) -> str:
     arms = [arm for arm in known if any(fnmatch(arm, pattern) for pattern in patterns)]
     measured = e.measured("durations")["digits"]
     if not arms or any(arm not in measured for arm in arms):
-        return "as long as nobody has measured yet (`benchmarks/durations.py`)"
+        return "a time that nobody has measured yet (`benchmarks/durations.py` does)"
     digits = _seconds(sum(measured[arm] for arm in arms))
     if any(arm not in e.records for arm in arms):
         return f"at most {digits} per seed on the digits (timed on a busy machine); on MNIST about 40 times as long"
     mnist = _seconds(sum(e.records[arm].seconds_per_seed for arm in arms))
     shown = f"seconds: {_seeds(min(len(e.records[arm].seeds) for arm in arms))} come from the committed run"
-    return f"{shown}. Trained anew, {mnist} per seed on MNIST and, on a busy machine, {digits} on the digits, one core"
+    digits = f"{digits} on the digits (timed on a busy machine)"
+    return f"{shown}. Training anew takes {mnist} per seed on MNIST and {digits}"
 
 
 def colab(e: Evidence, notebook: str) -> str:

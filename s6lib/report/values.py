@@ -111,7 +111,7 @@ def best_over_last(e: Evidence, *arms: str) -> str:
 
 
 def seeds_needed(e: Evidence, study: str, points: str) -> str:
-    """Seeds an arm at which an uncorrected two-sided test sees a difference with 80 % power, at the pooled sd."""
+    """Seeds per arm at which an uncorrected two-sided test sees a difference with 80 % power, at the pooled sd."""
     variance = np.mean([measures.test_accuracy(record).var(ddof=1) for record in e.study(study)])
     z = scipy_stats.norm.ppf(0.975) + scipy_stats.norm.ppf(0.8)
     return str(math.ceil(2 * variance * (z / float(points)) ** 2))
@@ -123,7 +123,7 @@ def published(e: Evidence, arm: str, column: str) -> str:
 
 
 def replicated(e: Evidence, *studies: str) -> str:
-    """How many published last epochs lie where one more seed of ours would."""
+    """How many published last epochs lie inside the 95 % interval for one more seed of ours."""
     inside = [_inside(record) for study in studies for record in e.study(study) if _published_last(record)]
     return f"{sum(inside)} of {len(inside)}"
 
