@@ -3,8 +3,8 @@
     results/<run>/verdicts.json     a row per claim (s6lib.evidence.verdicts), written after every look
 
 A study's plan, fixed in its file, says at how many seeds claims are tested (looks). A look is made when all arms of a
-claim have its seeds, and nothing is tested between looks. The runner trains the arms, so existing results are kept and a
-killed command continues where it was.
+claim have its seeds, and nothing is tested between looks. The runner trains the arms, so existing results are kept and
+a killed command continues where it was.
 """
 
 import json

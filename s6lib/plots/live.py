@@ -14,7 +14,7 @@ from s6lib.studies.base import COLOURS
 
 
 def live(on: bool = True) -> Callable[[pd.DataFrame], None] | None:
-    """What a notebook passes to a training as `live`: a figure shown once and then renewed; None where `on` is false."""
+    """What a notebook passes to a training as `live`: one figure, renewed; None where `on` is false."""
     return Live() if on else None
 
 

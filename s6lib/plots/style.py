@@ -59,7 +59,7 @@ PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def style() -> None:
-    """Sets the style of all figures and the format in which notebooks store them; called once at the top of a notebook."""
+    """Sets the style of all figures and how notebooks store them; called once at the top of a notebook."""
     sns.set_theme("notebook", "whitegrid", rc=THEME)
     if (shell := get_ipython()) and shell.display_formatter:
         plt.figure().clear()  # the inline backend sets its own format at the first figure

@@ -27,8 +27,8 @@ class RecordError(Exception):
 class Record:
     """All replicas of one trial. `logits` [R, n, 10] float16 on the test set; `weights` {name: [W, ...]}.
 
-    `predicted` uint8 [R, n] are the predicted classes, from the logits before they were rounded to float16. In the small
-    form `logits` is None, and `probabilities` float32 [2, R, n], of the predicted class and of the label, replace it.
+    `predicted` uint8 [R, n] are the predicted classes, from the logits before rounding to float16. In the small form
+    `logits` is None, and `probabilities` float32 [2, R, n], of the predicted class and of the label, replace it.
     `weights` are those of `weight_seeds`, by default all seeds.
 
     Of a record read from disk, `provenance` is that of the part finished last, `parts` holds {"path", "seeds",

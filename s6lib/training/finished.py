@@ -64,7 +64,7 @@ def _origin(record: Record) -> str:
 
 @dataclass(frozen=True)
 class NotAtHand(Dataset):
-    """A data set whose files are not available, as the reference run describes it: records can be shown, not trained."""
+    """A data set whose files are not available, as the reference run describes it: for showing records."""
 
     about: dict = field(default_factory=dict)
     reason: str = ""
@@ -77,7 +77,7 @@ class NotAtHand(Dataset):
 
 
 def load(name: str) -> Dataset:
-    """The data set `name`; where its files are not available but the reference run knows it, `NotAtHand` without images."""
+    """The data set `name`; `NotAtHand` where its files are not available but the reference run knows it."""
     try:
         return data.load(name)
     except DataError as error:
