@@ -53,7 +53,9 @@ def came_out(e: Evidence, arm: str) -> str:
 def answers(e: Evidence, study: str, *claims: str) -> str:
     """What became of some claims of a study, by their first letters."""
     rows = [row for row in _verdicts(e, study) if row["claim"] in claims]
-    return " ".join(f"({row['claim']}) {row['sentence']} **{_first_upper(row['verdict'])}.**" for row in rows)
+    words = [row["verdict"].replace("missing", "not in the committed run yet") for row in rows]
+    told = zip(rows, words, strict=True)
+    return " ".join(f"({row['claim']}) {row['sentence']} **{_first_upper(word)}.**" for row, word in told)
 
 
 def gallery(e: Evidence) -> str:
