@@ -17,13 +17,14 @@ def takes(e: Evidence, *patterns: str) -> str:
     arms = [arm for arm in known if any(fnmatch(arm, pattern) for pattern in patterns)]
     measured = e.measured("durations")["digits"]
     if not arms or any(arm not in measured for arm in arms):
-        return "as long as nobody has measured yet (`benchmarks/durations.py`)"
+        return "a time that nobody has measured yet (`benchmarks/durations.py` does)"
     digits = _seconds(sum(measured[arm] for arm in arms))
     if any(arm not in e.records for arm in arms):
         return f"at most {digits} per seed on the digits (timed on a busy machine); on MNIST about 40 times as long"
     mnist = _seconds(sum(e.records[arm].seconds_per_seed for arm in arms))
     shown = f"seconds: {_seeds(min(len(e.records[arm].seeds) for arm in arms))} come from the committed run"
-    return f"{shown}. Trained anew, {mnist} per seed on MNIST and, on a busy machine, {digits} on the digits, one core"
+    digits = f"{digits} on the digits (timed on a busy machine)"
+    return f"{shown}. Training anew takes {mnist} per seed on MNIST and {digits}"
 
 
 def colab(e: Evidence, notebook: str) -> str:
@@ -52,7 +53,9 @@ def came_out(e: Evidence, arm: str) -> str:
 def answers(e: Evidence, study: str, *claims: str) -> str:
     """What became of some claims of a study, by their first letters."""
     rows = [row for row in _verdicts(e, study) if row["claim"] in claims]
-    return " ".join(f"({row['claim']}) {row['sentence']} **{_first_upper(row['verdict'])}.**" for row in rows)
+    words = [row["verdict"].replace("missing", "not in the committed run yet") for row in rows]
+    told = zip(rows, words, strict=True)
+    return " ".join(f"({row['claim']}) {row['sentence']} **{_first_upper(word)}.**" for row, word in told)
 
 
 def gallery(e: Evidence) -> str:

@@ -111,7 +111,7 @@ def best_over_last(e: Evidence, *arms: str) -> str:
 
 
 def seeds_needed(e: Evidence, study: str, points: str) -> str:
-    """Seeds an arm at which an uncorrected two-sided test sees a difference with 80 % power, at the pooled sd."""
+    """Seeds per arm at which an uncorrected two-sided test sees a difference with 80 % power, at the pooled sd."""
     variance = np.mean([measures.test_accuracy(record).var(ddof=1) for record in e.study(study)])
     z = scipy_stats.norm.ppf(0.975) + scipy_stats.norm.ppf(0.8)
     return str(math.ceil(2 * variance * (z / float(points)) ** 2))
@@ -123,7 +123,7 @@ def published(e: Evidence, arm: str, column: str) -> str:
 
 
 def replicated(e: Evidence, *studies: str) -> str:
-    """How many published last epochs lie where one more seed of ours would."""
+    """How many published last epochs lie inside the 95 % interval for one more seed of ours."""
     inside = [_inside(record) for study in studies for record in e.study(study) if _published_last(record)]
     return f"{sum(inside)} of {len(inside)}"
 
@@ -419,7 +419,8 @@ def _contestant(row: dict) -> tuple:
     who = f"{row['who']}, {row['workers']} workers" if row["who"] == "DataLoader loop" else row["who"]
     form = f"{row['processes']} x {row['threads']}"
     speed = f"{row['images_per_second']:,.0f} ({row['lowest']:,.0f} to {row['highest']:,.0f})"
-    ratios = ["void" if row["void"] else f"{row[key] or 0:.2f}" for key in ("ratio_to_plain", "ratio_to_dataloader")]
+    known = (row["ratio_to_plain"], row["ratio_to_dataloader"])  # None where the base is void
+    ratios = ["void" if row["void"] else "—" if one is None else f"{one:.2f}" for one in known]
     shares = [f"{100 * row[key]:.0f} %" for key in ("share_of_product_rate", "share_of_copy_rate")]
     return who, row["precision"], form, row["replicas"], speed, *ratios, f"{row['memory_mb']:,.0f}", *shares
 
