@@ -22,7 +22,8 @@ def multiply_adds(net: Net) -> int:
     found: list[int] = []
 
     def count(layer: nn.Module, _: object, out: torch.Tensor) -> None:
-        found.append(out[0].numel() * layer.weight[0].numel())
+        weight = next(layer.parameters())
+        found.append(out[0].numel() * weight[0].numel())
 
     probe = copy.deepcopy(net).float().cpu().eval()
     for layer in probe.modules():
