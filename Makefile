@@ -14,9 +14,9 @@ PRECISION ?=##           auto, float32, bfloat16, float64
 JOBS      ?=##           trials at a time; empty: one per GPU, else what keeps the cores busy
 WORKERS   ?=##           processes that share a trial's seeds; empty: the cores divided by JOBS
 RESULTS   ?= results##   folder that holds the runs
-NAME      ?=##           the run that report shows, or decide adds to: reference, quick, full
-HOURS     ?=##           decide stops after so many; empty: when nothing is left to decide
-STALE     ?= keep##      rerun: run again what older code made
+NAME      ?=##           the run that report shows or decide adds to: reference, quick, full
+HOURS     ?=##           hours after which decide stops; empty: when nothing is left to decide
+STALE     ?= keep##      keep, or rerun: run again what older code made
 SCHEDULER ?=##           Dask: tcp://host:port, tls://host:port, local:N, slurm
 
 # A misspelt variable is an error, not a run with other settings.
@@ -59,24 +59,24 @@ run: $(READY) ## run one trial: make run TRIAL=gbn
 summary: $(READY) ## execute the summary notebook on what is there
 	@$(VENV)/python -m s6lib summary $(SELECT)
 
-decide: $(READY) ## add seeds, look by look, until claims are decided: make decide STUDY=regularisers HOURS=3
+decide: $(READY) ## add seeds, look by look, until the claims are decided: make decide STUDY=regularisers HOURS=3
 	@$(VENV)/python -m s6lib decide --study "$(STUDY)" --trial "$(TRIAL)" --dataset "$(DATASET)" --seeds "$(SEEDS)" \
 	  --epochs "$(EPOCHS)" --precision "$(PRECISION)" --results "$(RESULTS)" --run "$(NAME)" --jobs "$(JOBS)" \
 	  --workers "$(WORKERS)" --scheduler "$(SCHEDULER)" --hours "$(HOURS)"
 
-report: $(READY) ## one page of a run, report.html, from its records: make report NAME=reference
+report: $(READY) ## write a run's page, report.html, from its records: make report NAME=reference
 	@$(VENV)/python -m s6lib report $(SELECT) --run "$(NAME)"
 
-status: $(READY) ## done, running, failed, missing, stale, and the time left
+status: $(READY) ## list trials as done, running, failed, missing or stale, and the time left
 	@$(VENV)/python -m s6lib status $(SELECT)
 
-prune: $(READY) ## list parts that no trial asks for as it is set now, with sizes; YES=1 deletes them
+prune: $(READY) ## list parts that no trial asks for with its present settings; YES=1 deletes them
 	@$(VENV)/python -m s6lib prune $(SELECT) $(if $(YES),--yes)
 
-plan: $(READY) ## what would run, with which parameters
+plan: $(READY) ## show what would run, with which parameters
 	@$(VENV)/python -m s6lib plan $(SELECT)
 
-check: lint ## in a minute: lint, types, numbers quoted by README and docs, fast tests
+check: lint ## lint, types, the numbers that README and docs quote, fast tests (a minute)
 	$(VENV)/mypy s6lib
 	$(VENV)/python -m s6lib.report --check
 	$(PYTEST) -q -n 2 -m "not slow" --ignore=tests/faults
@@ -100,16 +100,16 @@ test-faults: $(READY) ## the whole fault suite: kills, full disks, cut networks 
 nbval: $(READY) ## replay the reference notebooks and compare what is deterministic
 	$(SCRATCH) S6_LAB="$$folder" $(NBVAL) $(NOTEBOOKS)
 
-references: $(READY) ## execute the reference notebooks anew, after a notebook changed
+references: $(READY) ## execute the reference notebooks again, after a notebook changed
 	OMP_NUM_THREADS=1 $(VENV)/python tests/references.py
 
-docs: $(READY) ## write every quoted number and table anew
+docs: $(READY) ## rewrite every quoted number and table
 	@$(VENV)/python -m s6lib.report
 
 figures: $(READY) ## draw the committed figures from the committed records
 	@$(VENV)/python -m s6lib.report figures
 
-gallery: $(READY) ## execute docs/gallery anew where it is outdated: every trial on the committed run, nothing trained
+gallery: $(READY) ## execute outdated notebooks of docs/gallery on the committed run; nothing is trained
 	@$(VENV)/python -m s6lib.report gallery
 
 lock: ## write requirements.lock from what .venv holds
@@ -119,16 +119,16 @@ lint: $(READY) ## ruff on code and notebooks
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 
-publish-url: $(READY) ## write the repository's address everywhere: make publish-url URL=https://github.com/...
+publish-url: $(READY) ## write your repository's address everywhere: make publish-url URL=https://github.com/...
 	@$(VENV)/python -m s6lib.report url "$(URL)"
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(VENV)/jupyter lab notebooks
 
-bench: $(READY) ## measure speed on this machine, beside peers (25 minutes)
+bench: $(READY) ## measure speed on this machine, beside other programs (25 minutes)
 	$(VENV)/python benchmarks/bench.py
 
-clean: ## remove the quick run and caches, unless someone works there; full runs and data stay
+clean: ## remove the quick run and caches, unless a batch is at work there; full runs and data stay
 	@if test -x $(VENV)/python; then $(VENV)/python -m s6lib clean --results "$(RESULTS)"; fi
 	rm -rf .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""What does each optimisation give? One is taken back at a time, all in one interleaved run.
+"""What does each optimisation give? One is removed at a time, all in one interleaved run.
 
     python benchmarks/ablations.py --network regularisers --replicas 8 --rounds 3
 

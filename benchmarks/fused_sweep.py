@@ -4,7 +4,7 @@
     python benchmarks/fused_sweep.py --small                  one epoch, one round
 
 Batch norm of study `normalisers` at lambda 0, 1e-5, 1e-4 and 1e-3, on the bundled digits. Prints the median ratio of
-separate to fused; that both give the same numbers is held by a test.
+separate to fused; a test checks that both give the same numbers.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Normalisation and regularisation of small CNNs: many seeds at once, honest statistics.
 
-The floors, highest first; each imports only from those below it.
+The layers, highest first; each imports only from those below it.
 
     __main__        the command line
     batch           studies.toml and the notebooks -> trials run side by side, resumed, recorded

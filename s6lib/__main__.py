@@ -15,10 +15,10 @@ def parser() -> argparse.ArgumentParser:
         "plan": "show what would run with which parameters",
         "run": "run what is not done yet, then the summary notebook",
         "decide": "add seeds, look by look, until the studies' claims are decided",
-        "status": "done, running, failed, missing, stale, and the time left",
+        "status": "list trials as done, running, failed, missing or stale, and the time left",
         "summary": "execute the summary notebook on what is there",
-        "report": "make the run's page, report.html, and leaderboard.csv from its records",
-        "prune": "list the parts that no trial asks for as it is set now; --yes deletes them",
+        "report": "write the run's page, report.html, and leaderboard.csv from its records",
+        "prune": "list the parts that no trial asks for with its present settings; --yes deletes them",
         "clean": "delete what batches made in the run folder",
     }
     made = {name: commands.add_parser(name, help=text, description=text) for name, text in texts.items()}
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     made["plan"].add_argument("--count", action="store_true", help="print the number of trials only")
     for name in ("run", "decide"):
         add_running(made[name])
-    made["decide"].add_argument("--hours", default="", help="stop after so many; the same command goes on")
+    made["decide"].add_argument("--hours", default="", help="stop after so many hours; the same command continues")
     made["decide"].set_defaults(profile="full")
     return top
 
@@ -48,13 +48,13 @@ def add_selection(command: argparse.ArgumentParser) -> None:
 
 
 def add_running(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--stale", default="keep", help="rerun: run again what older code made (default: keep)")
+    command.add_argument("--stale", default="keep", help="keep (default), or rerun: run again what older code made")
     command.add_argument("--scheduler", default="", help="tcp://host:port, tls://host:port, local:N, slurm[:file.toml]")
     command.add_argument("--worker-wait", default="60", help="seconds to wait for a first worker (default: 60)")
-    command.add_argument("--retries", default="1", help="after a dead kernel or process (default: 1)")
+    command.add_argument("--retries", default="1", help="tries again after a dead kernel or process (default: 1)")
     command.add_argument("--cell-timeout", default="", help="seconds a cell may take (default: no limit)")
     command.add_argument("--time-limit", default="86400", help="seconds a notebook may take (default: a day)")
-    command.add_argument("--index", default="", help="only the trial at this place of the plan, for array jobs")
+    command.add_argument("--index", default="", help="only the trial at this place of the plan, from 0, for array jobs")
 
 
 def main(words: list[str] | None = None) -> int:

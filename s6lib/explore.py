@@ -1,7 +1,7 @@
-"""What `notebooks/explore` shows: records and normalisers with controls to turn. Nothing is trained.
+"""What `notebooks/explore` shows: records and normalisers with interactive controls. Nothing is trained.
 
-Every view is a function from settings to a figure. Where nobody can turn the controls (`S6_QUIET`: batches, replayed
-and published notebooks) the figure stands alone, at the settings it begins with.
+Every view is a function from settings to a figure. Without interactive controls (`S6_QUIET`: batches, replayed
+and published notebooks) the figure is shown alone, at its initial settings.
 """
 
 import os

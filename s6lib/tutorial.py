@@ -1,6 +1,6 @@
 """What `notebooks/00_normalisation_by_hand` needs: who shares a statistic, grey levels of an image, their pictures.
 
-Feature maps are [N, C, H, W]. Nothing here knows a normaliser's axes: `sharing` asks the normaliser itself.
+Feature maps are [N, C, H, W]. Nothing here knows a normaliser's axes: `sharing` measures them on the normaliser itself.
 """
 
 import copy

@@ -1,9 +1,10 @@
-"""Seeds until claims are decided: train the next look's, test, say what is known, go on.
+"""Adds seeds until claims are decided: trains those of the next look, tests, reports, and goes on.
 
     results/<run>/verdicts.json     a row per claim (s6lib.evidence.verdicts), written after every look
 
-A look is made when all arms of a claim have its seeds, and never between looks: a study's plan, fixed in its file, says
-when. Arms are trained by the runner, so whatever is there is kept and a killed command goes on where it was.
+A study's plan, fixed in its file, says at how many seeds claims are tested (looks). A look is made when all arms of a
+claim have its seeds, and nothing is tested between looks. The runner trains the arms, so existing results are kept and
+a killed command continues where it was.
 """
 
 import json
@@ -58,15 +59,15 @@ def decide(request: Request, hours: float | None = None) -> int:
         if step is None:
             return finish(rows, studies, display)
         if step == before:
-            display.line(f"{step.study.name}: the run has not added the seeds of its look; see {display.log}")
+            display.line(f"{step.study.name}: the run did not add all seeds of this look; see {display.log}")
             return 1
         announce(step, rows, found, display)
         if time.monotonic() >= over:
-            display.line("the hours are over; the same command goes on from here")
+            display.line("the hours are over; the same command continues from here")
             return 0
         code = train(replace_with(request, step), over)
         if time.monotonic() >= over and code == 128 + signal.SIGTERM:
-            display.line("the hours are over; the same command goes on from the last epochs")
+            display.line("the hours are over; the same command continues from the last epochs")
             return 0
         if code:
             return code
@@ -176,7 +177,7 @@ def announce(step: Step, rows: Sequence[dict], found: Sequence[Record], display:
         made = forecast.outlook(step.study, ready, have) if ready else None
         for claim, soon, late, seeds in zip(*made, strict=True) if made else ():
             if claim in still_open:
-                chances = f"decided at the next look in {soon:.0%}, by the end of its plan in {late:.0%}"
+                chances = f"chance of a decision: {soon:.0%} at the next look, {late:.0%} by the end of its plan"
                 display.line(f"    ({claim.id}) {chances}, {seeds:.0f} seeds on average")
 
 
@@ -194,5 +195,5 @@ def finish(rows: Sequence[dict], studies: Sequence[Study], display: Display) -> 
     """Counts of the verdicts."""
     words = [row["verdict"] for row in rows if row["study"] in {study.name for study in studies}]
     counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
-    display.line(f"{len(words)} claims, no look left that could decide one: {counts}")
+    display.line(f"{len(words)} claims, no look left that could decide one more: {counts}")
     return 0

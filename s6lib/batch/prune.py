@@ -62,7 +62,7 @@ def clean(request: Request) -> int:
         for path in folder.glob("*/*"):
             remove_empty(path, folder)
     if folder.exists():
-        display.line(f"{folder}: what the batch did not make stays")
+        display.line(f"{folder}: files that the batch did not make are kept")
     return 0
 
 

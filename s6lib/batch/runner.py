@@ -131,7 +131,7 @@ def results_folder(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise PlanError(f"RESULTS={text}: no such user's home; write the folder out") from None
+        raise PlanError(f"RESULTS={text}: no such user's home; give the folder's full path") from None
 
 
 def check_folder(request: Request) -> None:
@@ -200,7 +200,7 @@ def headline(request: Request, plan: list[Run]) -> str:
 
 
 class Batch:
-    """One go at a plan: what was skipped, what ran and how it ended."""
+    """One execution of a plan: what was skipped, what ran and how it ended."""
 
     def __init__(self, request: Request, plan: list[Run], jobs: int, display: Display):
         self.request, self.plan, self.jobs, self.display = request, plan, jobs, display
@@ -251,7 +251,7 @@ class Batch:
             self._note("skipped" if state.kind == "done" else "stale", run, state, state.info["seconds"], note)
             return False
         if state.reason:
-            self.display.line(f"{run.name}: {state.reason}; runs, what is there stays")
+            self.display.line(f"{run.name}: {state.reason}; runs again, and what is there is kept")
         return True
 
     def _note(self, kind: str, run: Run, state: State, seconds: float, note: str) -> None:
@@ -409,10 +409,10 @@ class Batch:
 
     def stop(self, why: str, code: int) -> int:
         unfinished = [run.name for run in self.plan if run.name not in self.rows]
-        self.display.line(f"interrupted by {why}; {count(unfinished)} unfinished, nothing finished is lost.")
+        self.display.line(f"interrupted by {why}; {count(unfinished)} unfinished, nothing that was finished is lost.")
         if code == 1:
             self.display.line("unfinished: " + ", ".join(unfinished))
-        self.display.line("The same command goes on from the last epochs.")
+        self.display.line("The same command continues from the last epochs.")
         return code
 
     def report(self) -> int:

@@ -24,7 +24,7 @@ def control_of(record: Record) -> Record | None:
     study = STUDIES.get(record.trial.study)
     named = study.control(record.name) if study else None
     if named is None:
-        print(f"{record.name} is a control itself, or a trial of your own: nothing to hold it against")
+        print(f"{record.name} is a control itself, or a trial of your own: there is nothing to compare it with")
         return None
     trial = make_trial(*named)
     if make_trial(record.trial.study, record.name).epochs == trial.epochs:  # run for longer or shorter: so the control
@@ -32,7 +32,7 @@ def control_of(record: Record) -> Record | None:
     for root in (paths.interactive_results(), paths.reference()):
         if found := records.lookup(root, trial, record.dataset):
             return found
-    print(f"no record of the control {'/'.join(named)}, {trial.epochs} epochs on {record.dataset['title']}, is at hand")
+    print(f"there is no record of the control {'/'.join(named)}, {trial.epochs} epochs on {record.dataset['title']}")
     return None
 
 

@@ -36,7 +36,7 @@ def left_out(record: Record) -> int:
 
 
 def who(record: Record) -> str:
-    """Whom a figure or a mean is of: "5 seeds" or "4 of 5 seeds, 1 diverged"."""
+    """Which seeds a figure or a mean is over: "5 seeds" or "4 of 5 seeds, 1 diverged"."""
     total, kept = len(record.seeds), len(record.non_diverged)
     if kept < total:
         return f"{kept} of {total} seeds, {total - kept} diverged"
@@ -90,17 +90,17 @@ def steps(record: Record, column: str, first: int, last: int | None = None) -> n
 
 
 def late(record: Record, column: str = "test_accuracy", bound: float = 0.0) -> np.ndarray:
-    """The mean over the last five epochs, over `bound`: what a constant learning rate leaves of the jitter."""
+    """The mean over the last five epochs minus `bound`: steadier than one epoch where the learning rate is constant."""
     return _mean(by_epoch(record, column)[:, -5:]) - bound
 
 
 def mean_from(record: Record, first: int, last: int | None = None, bound: float = 0.0) -> np.ndarray:
-    """Mean test accuracy of epochs `first` to `last` (from 1; None: the last), over `bound`."""
+    """Mean test accuracy of epochs `first` to `last` (from 1; None: the last), minus `bound`."""
     return _mean(by_epoch(record, "test_accuracy")[:, first - 1 : last]) - bound
 
 
 def epochs_to(record: Record, accuracy: float) -> np.ndarray:
-    """The first epoch whose test accuracy reaches `accuracy`; one more than there are where none does."""
+    """The first epoch whose test accuracy reaches `accuracy`; the number of epochs plus one where none does."""
     reached = by_epoch(record, "test_accuracy") >= accuracy
     return np.where(reached.any(1), reached.argmax(1), reached.shape[1]) + 1.0
 

@@ -2,8 +2,8 @@
 
 At look k of K a share t_k = n_k / n_K of the seeds is there. Under the null hypothesis the z-scores of the looks are
 those of Brownian motion, Z_k = B(t_k) / sqrt(t_k), so one bound per look can be found such that together they are
-crossed with probability alpha. What of alpha each look may spend is Lan and DeMets' form of O'Brien and Fleming's
-rule: very little at first, nearly all at the end.
+crossed with probability alpha. The share of alpha that each look may spend follows Lan and DeMets' form of
+O'Brien and Fleming's rule: very little at first, nearly all at the end.
 Lan and DeMets 1983, Biometrika 70; Jennison and Turnbull 2000, chapter 7.
 """
 

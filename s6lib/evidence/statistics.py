@@ -150,7 +150,7 @@ def two_way_bootstrap(
     """Difference of mean accuracy in points, resampling each arm's seeds and, together for both arms, the images.
 
     `correct_a` and `correct_b` are bool [R, n] on the same n images. The interval answers for new seeds AND new
-    images of the same kind; from a handful of seeds, resampling understates what seeds do, where Welch's t does not.
+    images of the same kind; from few seeds, resampling understates their variation, which Welch's t does not.
     `sd` is the bootstrap's, `n` the number of images.
     Owen 2007, "The pigeonhole bootstrap". Raises ValueError when the images differ in number.
     """

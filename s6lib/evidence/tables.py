@@ -29,7 +29,7 @@ def folder(results_dir: str) -> Path:
 
 
 def headline(found: Sequence[Record], left_out: Sequence[str], results_dir: str) -> str:
-    """What the summary is of: data, records, replicas, where from."""
+    """What the summary is about: data, records, replicas, and where they are from."""
     where = paths.relative_to_home(folder(results_dir))
     if not found:
         return f"No records in {where}" + (f"; {len(left_out)} left out." if left_out else ".")
@@ -37,7 +37,7 @@ def headline(found: Sequence[Record], left_out: Sequence[str], results_dir: str)
     sizes = [f"{d['title']}: {d['train_images']:,} training and {d['test_images']:,} test images" for d in data]
     lost = sum(map(measures.left_out, found))
     counts = f"{len(found)} trials, {sum(len(r.seeds) for r in found)} replicas, {lost} of them diverged"
-    old = " By training code that has changed since." if any(r.stale for r in found) else ""
+    old = " Some were trained by code that has changed since." if any(r.stale for r in found) else ""
     text = f"{'; '.join(sizes)}. {counts}. From {where}"
     return text + (f"; {len(left_out)} left out." if left_out else ".") + old
 
@@ -96,7 +96,7 @@ def shown(found: Sequence[Record]) -> pd.DataFrame:
 
 
 def replication(found: Sequence[Record]) -> pd.DataFrame:
-    """Whether a published last epoch, one seed, lies where one more seed of ours would fall in 95 of 100 cases."""
+    """Whether each published last epoch, one seed, lies inside the 95 % interval for one more seed of ours."""
     rows = []
     for record in in_order(found):
         published, ours = published_for(record)["last"].dropna(), last(record, "test_accuracy")

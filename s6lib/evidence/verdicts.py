@@ -11,8 +11,8 @@ difference within its margin (two one-sided tests).
 - undecided: none of these yet. missing: an arm was not run.
 
 A claim has a p of its direction, twice the smaller of p_for and p_against, and one of equality; its p is the smaller.
-They are corrected for all claims of the family, those not run included, by `sequential.step_down`: a document's claims
-are one family, our own questions on the same arms another.
+They are corrected for all claims of the family, those not run included, by `sequential.step_down`: a study's published
+claims are one family, our own questions on the same arms another.
 """
 
 from collections.abc import Iterable, Sequence

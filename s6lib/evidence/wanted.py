@@ -1,4 +1,4 @@
-"""How many seeds an arm an undecided claim would take, were the means and spreads found so far the true ones."""
+"""How many seeds per arm would decide an undecided claim, if the means and spreads found so far were the true ones."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ FEWEST = 3  # below that the normal distribution says nothing of Student's t
 
 
 def with_seeds_wanted(rows: Sequence[dict], found: Iterable[Record]) -> list[dict]:
-    """The rows of `verdicts.verdicts`, each with `seeds_wanted`; None where decided, or where nobody can say."""
+    """The rows of `verdicts.verdicts`, each with `seeds_wanted`; None where decided, or where it cannot be said."""
     found, known = list(found), {(s.name, claim.id): (s, claim) for s, claim in verdicts.claims()}
     size = {row["family"]: sum(other["family"] == row["family"] for other in rows) for row in rows}
     made = []

@@ -16,6 +16,23 @@ def count_parameters(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
+@torch.no_grad()
+def multiply_adds(net: Net) -> int:
+    """Multiplications with a weight, each with its addition, that one replica's convolutions make for one image."""
+    found: list[int] = []
+
+    def count(layer: nn.Module, _: object, out: torch.Tensor) -> None:
+        weight = next(layer.parameters())
+        found.append(out[0].numel() * weight[0].numel())
+
+    probe = copy.deepcopy(net).float().cpu().eval()
+    for layer in probe.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(count)
+    probe(torch.zeros(1, net.replicas, 28, 28))
+    return sum(found) // net.replicas
+
+
 def describe_affine(net: Net) -> str:
     """How many of one replica's parameters are the normalisers' scales and shifts."""
     convolutions = sum(count_parameters(layer) for layer in net.modules() if isinstance(layer, nn.Conv2d))

@@ -19,7 +19,7 @@ from s6lib.studies.base import BLACK, BLUE, GREY
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Ends of the mean's 95 % interval within 0 to 100 %, which few seeds do not have: then the mean twice."""
+    """Ends of the mean's 95 % interval, kept within 0 to 100 %; the mean twice where there are too few seeds."""
     found = mean_interval(values)
     if found.n < ENOUGH_SEEDS:
         return found.mean, found.mean

@@ -47,7 +47,7 @@ def draw_published(ax: Axes, table: pd.DataFrame, values: pd.Series, colour: str
 
 
 def curves(record: Record) -> Figure:
-    """Accuracy, loss and learning rate per epoch, beside what was published."""
+    """Accuracy, loss and learning rate per epoch, beside the published values."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), width_ratios=(5, 5, 3))
     title(figure, [record], who(record))
     seen, table = published_for(record, "per_epoch"), history(record)

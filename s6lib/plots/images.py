@@ -126,7 +126,7 @@ def changed_images(
 
 
 def draw_tile(ax: Axes, images: Images, number: int, colour: str, line: str = "-") -> None:
-    """One image, or a word that it is not at hand, in a coloured frame."""
+    """One image, or a note that it is not available, in a coloured frame."""
     if number not in images:
         ax.set_facecolor("#eeeeee")
         ax.set_aspect("equal")

@@ -1,4 +1,4 @@
-"""One figure of a training under way, drawn anew after every epoch."""
+"""One figure of a training under way, redrawn after every epoch."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from s6lib.studies.base import COLOURS
 
 
 def live(on: bool = True) -> Callable[[pd.DataFrame], None] | None:
-    """What a notebook gives to a training's `live`: the figure, shown once and renewed; None where `on` is false."""
+    """What a notebook passes to a training as `live`: one figure, renewed; None where `on` is false."""
     return Live() if on else None
 
 

@@ -1,4 +1,4 @@
-"""Accuracy against the number of parameters, beside what was published for networks as small."""
+"""Accuracy against the number of parameters, beside published results of networks this small."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Figures of what the benchmarks measured: training speed beside others', and what growing costs."""
+"""Figures of the benchmarks: training speed beside that of other programs, and what more seeds and trials cost."""
 
 from collections.abc import Sequence
 from typing import Any

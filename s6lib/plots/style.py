@@ -1,4 +1,4 @@
-"""How figures look: one theme, a trial's own colour, scales on which small errors part, and words all figures share."""
+"""How figures look: one theme, a colour per trial, scales that spread out small errors, and texts all figures share."""
 
 import functools
 import io
@@ -61,7 +61,7 @@ PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def style() -> None:
-    """Sets the look of all figures, and how notebooks hold them; called once at the top of a notebook."""
+    """Sets the style of all figures and how notebooks store them; called once at the top of a notebook."""
     sns.set_theme("notebook", "whitegrid", rc=THEME)
     if (shell := get_ipython()) and shell.display_formatter:
         plt.figure().clear()  # the inline backend sets its own format at the first figure
@@ -70,7 +70,7 @@ def style() -> None:
 
 
 def palette_png(figure: Figure) -> bytes:
-    """A figure as a PNG with a palette of 256 colours: a third of the size of one without, and no eye sees it."""
+    """A figure as a PNG with a palette of 256 colours: a third of the size of one without, and it looks the same."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=figure.dpi, bbox_inches="tight")
     return palette(Image.open(drawn))
@@ -158,7 +158,7 @@ FLOOR = 0.05  # points of error added, which keeps 100 % on the page
 
 
 def to_scale(accuracy: np.ndarray | float) -> np.ndarray:
-    """-log10 of the error: equal steps are equal factors of it, so that 99.4 and 99.5 part."""
+    """-log10 of the error: equal steps are equal factors of it, so that 99.4 and 99.5 are told apart."""
     return -np.log10(np.maximum(100 + FLOOR - np.asarray(accuracy, float), FLOOR / 2))
 
 

@@ -1,7 +1,7 @@
 """`python -m s6lib.records.convert <run folder>`: records of the older layout, one folder per trial, become parts.
 
 A record whose seeds came from several trainings becomes several parts, each with its own provenance. The old folder
-goes only when its parts read back with the same numbers.
+is removed only when its parts read back with the same numbers.
 """
 
 import dataclasses

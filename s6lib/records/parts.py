@@ -75,7 +75,7 @@ def add(record: Record, root: str | Path = "", finished: str = "") -> Path:
     trial = Path(root or paths.interactive_results(), record.trial.study, record.name)
     key = key_of(record.trial.settings(), record.dataset, record.provenance.get("precision", ""))
     if faster := _covering(trial, key, record):
-        print(f"seeds {record.seeds} had been added by {faster[0]} first; equal work of this training is not kept")
+        print(f"seeds {record.seeds} had been added by {faster[0]} first; this training's equal results are not kept")
         claim(faster)
         return faster[0]
     temporary = trial / f".partial-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -207,7 +207,7 @@ def read_head(path: str | Path) -> dict:
         head = json.loads(file.read_bytes())
         digest = head.pop("sha256")
     except FileNotFoundError:
-        raise RecordError(f"{file}: missing; this is no record, or one that was not finished") from None
+        raise RecordError(f"{file}: missing; this folder is no record, or one that was not finished") from None
     except OSError as error:
         raise RecordError(f"{file}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Reading a trial: its parts of one key together, a seed that comes twice once, and what was left out and why."""
+"""Reading a trial: the parts with one key together, each seed once, and what was left out and why."""
 
 import json
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def read(
 ) -> Record | None:
     """The record of `trial` by today's code from its parts below `root`; None where no part fits.
 
-    `seeds` narrows it down to those that are there among them, in that order.
+    `seeds` narrows it down to those of them that are there, in that order.
     """
     folder = Path(root or paths.interactive_results(), trial.study, trial.name)
     parts, left_out = _heads(folder)
@@ -47,8 +47,8 @@ def read(
 def find(root: str | Path) -> tuple[list[Record], list[str]]:
     """All records below `root`, one per trial and key, in order of paths, and a line for what had to be left out.
 
-    Of parts by different training code today's are read, else the newest: those records say that they are `stale`.
-    Where a run noted what it asked for, parts of the same trial with other settings are left out.
+    Of parts made by different training code, those by today's are read, else the newest; records of the latter say that
+    they are `stale`. Where a run noted what it asked for, parts of the same trial with other settings are left out.
     """
     parts, left_out = _heads(Path(root))
     asked = _asked(Path(root))
@@ -76,10 +76,10 @@ def find(root: str | Path) -> tuple[list[Record], list[str]]:
 def lookup(
     root: str | Path, trial: "Trial", dataset: dict, precision: str = "auto", seeds: Sequence[int] | None = None
 ) -> Record | None:
-    """The record of `trial` below `root` to look at, whatever code trained it; "auto" takes any precision.
+    """The record of `trial` below `root` for showing, whatever code trained it; "auto" takes any precision.
 
-    All seeds that are there, or `seeds` in that order; None where one of them is missing. Parts by one code go before
-    parts by several.
+    With all seeds that are there, or with `seeds` in that order; None where one of these is missing. Parts made by one
+    version of the code are preferred to a mixture.
     """
     folder = Path(root, trial.study, trial.name)
     made = [(part, part[1]["provenance"].get("precision")) for part in _heads(folder)[0]]
@@ -99,7 +99,7 @@ def describe_dataset(name: str, root: str | Path = "") -> dict | None:
 
 
 def where(record: Record) -> str:
-    """For readers: where a record lies, in how many parts, and what was left out there."""
+    """In words: where a record lies, in how many parts, and what was left out there."""
     if record.path is None:
         return f"{record.name}: not saved"
     parts = "1 part" if len(record.parts) == 1 else f"{len(record.parts)} parts"

@@ -27,9 +27,9 @@ class RecordError(Exception):
 class Record:
     """All replicas of one trial. `logits` [R, n, 10] float16 on the test set; `weights` {name: [W, ...]}.
 
-    `predicted` uint8 [R, n] are the classes predicted, by the logits before they were rounded to float16. In the small
-    form `logits` is None, and `probabilities` float32 [2, R, n], of the predicted class and of the label, stand in for
-    it. `weights` are of `weight_seeds` alone, by default all seeds.
+    `predicted` uint8 [R, n] are the predicted classes, from the logits before rounding to float16. In the small form
+    `logits` is None, and `probabilities` float32 [2, R, n], of the predicted class and of the label, replace it.
+    `weights` are those of `weight_seeds`, by default all seeds.
 
     Of a record read from disk, `provenance` is that of the part finished last, `parts` holds {"path", "seeds",
     "provenance"} of all of them, `left_out` says which parts were not read and why, and `stale` whether the training
@@ -107,7 +107,7 @@ class Record:
 
     @property
     def seconds(self) -> float:
-        """Wall time of all trainings that the seeds come from; of those that ran side by side, each its share."""
+        """Wall time of all trainings that the seeds come from, divided among those that ran side by side."""
         sources = [part["provenance"] for part in self.parts] or [self.provenance]
         return sum(source.get("seconds", float("nan")) / source.get("workers", 1) for source in sources)
 

@@ -1,8 +1,8 @@
 """`python -m s6lib.records.small FROM TO [--weights N]`: copies a run's parts in their small form.
 
-Of every image and seed the copy keeps the predicted class, its probability and the label's (`answers`), and weights of
-seeds below N alone (default 2). Provenance and times stay as they are, FROM is only read, what TO has stays as it is.
-TO/hardest.npz gets the hardest test images where the data set is at hand.
+For every image and seed the copy keeps the predicted class, its probability and that of the label (`answers`). It keeps
+the weights of seeds below N only (default 2). Provenance and times are copied unchanged. FROM is only read, and what is
+already in TO is not changed. TO/hardest.npz gets the hardest test images where the data set is available.
 """
 
 import argparse

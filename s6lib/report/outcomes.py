@@ -12,13 +12,14 @@ def takes(e: Committed, *patterns: str) -> str:
     arms = arms_like(*patterns)
     measured = e.measured("durations")["digits"]
     if not arms or any(arm not in measured for arm in arms):
-        return "as long as nobody has measured yet (`benchmarks/durations.py`)"
+        return "a time that nobody has measured yet (`benchmarks/durations.py` does)"
     digits = _seconds(sum(measured[arm] for arm in arms))
     if any(arm not in e.records for arm in arms):
         return f"at most {digits} per seed on the digits (timed on a busy machine); on MNIST about 40 times as long"
     mnist = _seconds(sum(e.records[arm].seconds_per_seed for arm in arms))
     shown = f"seconds: {_seeds(min(len(e.records[arm].seeds) for arm in arms))} come from the committed run"
-    return f"{shown}. Trained anew, {mnist} per seed on MNIST and, on a busy machine, {digits} on the digits, one core"
+    digits = f"{digits} on the digits (timed on a busy machine)"
+    return f"{shown}. Training anew takes {mnist} per seed on MNIST and {digits}"
 
 
 def colab(e: Committed, notebook: str) -> str:
@@ -47,7 +48,8 @@ def came_out(e: Committed, arm: str) -> str:
 def answers(e: Committed, study: str, *claims: str) -> str:
     """What became of some claims of a study, by their first letters."""
     rows = [row for row in e.verdicts if row["study"] == study and row["claim"] in claims]
-    return " ".join(f"({row['claim']}) {row['sentence']} **{row['verdict'].capitalize()}.**" for row in rows)
+    words = [row["verdict"].replace("missing", "not in the committed run yet").capitalize() for row in rows]
+    return " ".join(f"({row['claim']}) {row['sentence']} **{word}.**" for row, word in zip(rows, words, strict=True))
 
 
 # --- pieces ----------------------------------------------------------------------------------------

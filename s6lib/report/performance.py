@@ -168,6 +168,7 @@ def _contestant(row: dict) -> tuple:
     who = f"{row['who']}, {row['workers']} workers" if row["who"] == "DataLoader loop" else row["who"]
     form = f"{row['processes']} x {row['threads']}"
     speed = f"{row['images_per_second']:,.0f} ({row['lowest']:,.0f} to {row['highest']:,.0f})"
-    ratios = ["void" if row["void"] else f"{row[key] or 0:.2f}" for key in ("ratio_to_plain", "ratio_to_dataloader")]
+    known = (row["ratio_to_plain"], row["ratio_to_dataloader"])  # None where the base is void
+    ratios = ["void" if row["void"] else "—" if one is None else f"{one:.2f}" for one in known]
     shares = [percent(row[key]) for key in ("share_of_product_rate", "share_of_copy_rate")]
     return who, row["precision"], form, row["replicas"], speed, *ratios, f"{row['memory_mb']:,.0f}", *shares

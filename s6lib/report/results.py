@@ -52,7 +52,7 @@ def best_over_last(e: Committed, *arms: str) -> str:
 
 
 def seeds_needed(e: Committed, study: str, points: str) -> str:
-    """Seeds an arm at which an uncorrected two-sided test sees a difference with 80 % power, at the pooled sd."""
+    """Seeds per arm at which an uncorrected two-sided test sees a difference with 80 % power, at the pooled sd."""
     variance = np.mean([test_accuracy(record).var(ddof=1) for record in e.study(study)])
     z = scipy_stats.norm.ppf(0.975) + scipy_stats.norm.ppf(0.8)
     return str(math.ceil(2 * variance * (z / float(points)) ** 2))
@@ -64,7 +64,7 @@ def published(e: Committed, arm: str, column: str) -> str:
 
 
 def replicated(e: Committed, *studies: str) -> str:
-    """How many published last epochs lie where one more seed of ours would."""
+    """How many published last epochs lie inside the 95 % interval for one more seed of ours."""
     pairs = [(r, published_for(r)["last"].dropna()) for study in studies for r in e.study(study)]
     inside = [prediction_interval(test_accuracy(r)).holds(seen.iloc[0]) for r, seen in pairs if len(seen)]
     return f"{sum(inside)} of {len(inside)}"

@@ -61,7 +61,7 @@ class Checkpoints:
                     return found
                 aside = file.with_suffix(".damaged")
                 file.replace(aside)
-                print(f"{file}: damaged, now {aside.name}; training goes on from the one before, else anew")
+                print(f"{file}: damaged, renamed to {aside.name}; training continues from the one before, else anew")
         return None
 
     def _read(self, file: Path) -> tuple[dict[str, Tensor], dict] | None:

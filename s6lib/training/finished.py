@@ -1,4 +1,4 @@
-"""What notebooks call: finished records are shown at once, the committed run's too, and the rest is trained."""
+"""What notebooks call: finished records, also those of the committed run, are found, and the rest is trained."""
 
 import os
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ def find_or_train_together(
     again: bool = False,
     **options: Any,
 ) -> list[Record]:
-    """One record per trial: one's own, else the committed reference run's, else trained by `train_together`.
+    """One record per trial: your own, else the committed reference run's, else trained by `train_together`.
 
-    The reference run's stand whatever code trained them and, under "auto", in any precision; a line says so. With
-    `again`, and in a batch, they are not looked for. `S6_TRAIN=never` raises TrialError where something would be
-    trained.
+    The reference run's records are used whatever code trained them and, under "auto", in any precision; a printed line
+    says so. With `again`, and in a batch, they are not looked for. With `S6_TRAIN=never` TrialError is raised where
+    something would be trained.
     """
     asked = check_seeds(seeds)
     own = [_own(trial, dataset, precision, asked) for trial in trials]
@@ -64,7 +64,7 @@ def _origin(record: Record) -> str:
 
 @dataclass(frozen=True)
 class NotAtHand(Dataset):
-    """A data set whose files cannot be had, as the reference run describes it: records show, nothing trains."""
+    """A data set whose files are not available, as the reference run describes it: for showing records."""
 
     about: dict = field(default_factory=dict)
     reason: str = ""
@@ -77,7 +77,7 @@ class NotAtHand(Dataset):
 
 
 def load(name: str) -> Dataset:
-    """The data set `name`. Where its files cannot be had but the reference run knows it: what is known, no images."""
+    """The data set `name`; `NotAtHand` where its files are not available but the reference run knows it."""
     try:
         return data.load(name)
     except DataError as error:

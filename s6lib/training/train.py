@@ -1,4 +1,4 @@
-"""Trial + data + seeds -> record: what a notebook calls."""
+"""Training a trial: from trial, data and seeds to a record. What a notebook calls."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -38,13 +38,13 @@ def train_together(
     `seeds` is a number n (seeds 0 .. n - 1) or a list. Replica (trial i, seed j) uses the streams of seed j, so
     trials are paired by seed. Returns one record per trial. Raises TrialError on settings that do not fit.
 
-    `workers` processes share the seeds, by default one per core where there is enough to do, none but this one on a
-    GPU; 1 trains in this process. Raises WorkerError where they die again and again. `live` is called after every
+    `workers` processes share the seeds, by default one per core where there is enough to do, and on a GPU only this
+    one; 1 trains in this process. Raises WorkerError when they die again and again. `live` is called after every
     epoch with the histories so far, a table of trial, seed, epoch, losses and accuracies (`plots.live` draws them).
 
-    What is finished is kept below `paths.interactive_results()`: seeds that are there are not trained again, a
-    training that was stopped goes on after its last whole epoch. `save=False` neither reads nor leaves anything, and
-    trains in this process.
+    Results are kept below `paths.interactive_results()`: seeds that are there are not trained again, and a training
+    that was stopped continues after its last whole epoch. `save=False` neither reads nor writes results, and trains in
+    this process.
     """
     seeds = check_seeds(seeds)
     check_fit(trials, dataset)

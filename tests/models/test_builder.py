@@ -88,6 +88,14 @@ def test_layer_table_equals_the_published_one(network):
     assert layer_lines(describe.summary_table(build(network))) == expected
 
 
+def test_multiply_adds_by_hand():
+    # a map of 26 x 26 after the first convolution, 24 x 24 after the second, halved, and so on; of one replica
+    convolutions = [(26, 8, 1, 9), (24, 16, 8, 9), (10, 16, 16, 9), (8, 16, 16, 9), (2, 10, 16, 9)]
+    total = sum(side**2 * outputs * inputs * kernel for side, outputs, inputs, kernel in convolutions)
+    assert describe.multiply_adds(build("regularisers", "batch")) == total
+    assert describe.multiply_adds(build("regularisers", "batch", replicas=3)) == total
+
+
 def layer_lines(table: str) -> list[tuple[str, str, int]]:
     """The lines of a torchsummary table as (layer, 10x28x28, parameters)."""
     body = table.split("=" * 64)[1].strip("\n").splitlines()

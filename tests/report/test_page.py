@@ -171,7 +171,7 @@ def test_verdicts_of_the_run_go_first(tmp_path):
     (tmp_path / "verdicts.json").write_text(json.dumps([row]))
     found = Tags(page([one()], folder=tmp_path)).text
     assert "Of 1 claim, 1 is supported." in found
-    assert "look 2 of 3, planned at 10, 20, 30 seeds" in found
+    assert "2 of 3 looks made, planned at 10, 20, 30 seeds" in found
 
 
 def test_boundaries_are_those_of_the_looks():
@@ -247,7 +247,7 @@ def test_images_that_are_not_at_hand(monkeypatch):
 
     monkeypatch.setattr(drawn, "images_of", missing)
     text = page([one()])
-    assert "not at hand: no files" in text
+    assert "not available: no files" in text
     assert 'class="digit none"' in text
 
 

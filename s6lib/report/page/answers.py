@@ -16,7 +16,7 @@ Facts = dict[str, Any]
 def leader(arms: Sequence[Facts]) -> Facts | None:
     """The arm with the highest mean, its lead over the next, and which arms it is not shown to beat.
 
-    It was picked by looking, so every other arm is tested against it (Welch, two-sided), the p corrected by Holm.
+    It was picked by its mean, so every other arm is tested against it (Welch, two-sided), the p corrected by Holm.
     Without enough seeds there are no tests: `tied` is None.
     """
     ranked = sorted((arm for arm in arms if len(arm["test"])), key=lambda arm: -arm["accuracy"]["mean"])
@@ -84,7 +84,7 @@ def who_leads(groups: Sequence[Facts]) -> str:
     if open_:
         largest = max(group["leader"]["lead"]["mean"] for group in open_)
         names = listed([group["name"].replace(", ", "/") for group in open_])
-        parts.append(f"in {names} no arm is shown to beat all others, the leads being {largest:.2f} points or less")
+        parts.append(f"in {names} no arm is shown to beat all others; the largest lead is {largest:.2f} points")
     text = "; ".join(parts)
     return f"{text if clear else text[:1].upper() + text[1:]}."
 
@@ -110,7 +110,7 @@ def chance(groups: Sequence[Facts], sets: Sequence[Facts]) -> str:
     parts = []
     if spread:
         middle = spread[len(spread) // 2]
-        parts.append(f"Seeds of one arm differ by a standard deviation of {middle:.2f} points in the middle case")
+        parts.append(f"Seeds of one arm have a standard deviation of {middle:.2f} points (median over arms)")
     parts += [unread(one) for one in sets if one["always"]]
     return ", and ".join(parts) + "." if parts else ""
 

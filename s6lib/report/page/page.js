@@ -134,7 +134,7 @@
       : `A confirmed label error: most of five human raters read ${one.errors[n]}, not ${label}.`));
     $("digit-body").replaceChildren(
       make("h3", { id: "digit-title" }, `Test image ${n} of ${one.title}, label ${label}`), picture(set, place, "big"), ...notes,
-      make("p", {}, "A figure for every seed: what it takes the image for where that is not the label, else a dot."),
+      make("p", {}, "One sign per seed: a dot where it is right, else the digit that it takes the image for."),
       make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "arms and seeds" }, make("table", { class: "who" },
         make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "arm"), make("th", { scope: "col" }, "missed by"), make("th", { scope: "col" }, "seeds"))), make("tbody", {}, ...rowsOfArms))));
     $("digit").showModal();
@@ -171,10 +171,10 @@
   };
   const compare = () => {
     const [i, j] = [Number($("arm-a").value), Number($("arm-b").value)], a = data.arms[i], b = data.arms[j], found = pair(i, j);
-    if (i === j || !found) return $("comparison").replaceChildren(make("p", {}, i === j ? "Choose two different arms." : "These arms are of different data sets, or one has no seed left: nothing to compare."));
+    if (i === j || !found) return $("comparison").replaceChildren(make("p", {}, i === j ? "Choose two different arms." : "These arms cannot be compared: they are of different data sets, or every seed of one diverged."));
     const [mean, low, high, chance] = found;
     const interval = low == null ? ", too few seeds for an interval" : `, 95 % interval [${signed(low)}, ${signed(high)}]`;
-    const sure = low == null ? "" : low > 0 || high < 0 ? " Taken alone, this pair differs: the interval leaves out 0." : " The interval holds 0: no difference is shown.";
+    const sure = low == null ? "" : low > 0 || high < 0 ? " The interval leaves out 0: taken alone, this pair differs." : " The interval holds 0: no difference is shown.";
     const text = make("p", { class: "versus" }, make("b", {}, `${a.name} − ${b.name}: ${signed(mean)} points`),
       `${interval}.${sure} A seed of ${a.name} beats a seed of ${b.name} in ${Math.round(100 * chance)} % of pairs.`);
     $("comparison").replaceChildren(text, make("div", { class: "sides" }, perDigit(a, b), disagreements(a, b)));
@@ -183,7 +183,7 @@
     const most = Math.max(0.01, ...a.by_digit, ...b.by_digit);
     const bar = (arm, k) => { const one = make("i", {}, arm.by_digit[k].toFixed(1)); one.style.setProperty("--w", `${85 * arm.by_digit[k] / most}%`); one.style.setProperty("--c", arm.colour); return one; };
     const lines = a.by_digit.flatMap((_, k) => [make("b", {}, k), make("span", { class: "pair" }, bar(a, k), bar(b, k))]);
-    return make("div", {}, make("h3", {}, "Missed images per digit", make("span", { class: "soft" }, "a seed's mean")),
+    return make("div", {}, make("h3", {}, "Missed images per digit", make("span", { class: "soft" }, "mean over seeds")),
       make("p", { class: "keys" }, make("span", {}, swatch(a), a.name), make("span", {}, swatch(b), b.name)), make("div", { class: "bars" }, ...lines));
   };
   const disagreements = (a, b) => {
@@ -195,7 +195,7 @@
       return make("li", {}, make("button", { type: "button", class: "tile", "data-set": a.set, "data-image": k, "aria-label": `image ${n}: ${a.name} missed by ${missedBy(a, k)}, ${b.name} by ${missedBy(b, k)}` },
         picture(a.set, k), make("span", { class: "says" }, `${missedBy(a, k)}/${a.guesses.length} : ${missedBy(b, k)}/${b.guesses.length}`)));
     });
-    return make("div", {}, make("h3", {}, "Images on which they disagree", make("span", { class: "soft" }, "of the hardest; seeds that miss it, first arm : second")),
+    return make("div", {}, make("h3", {}, "Images on which they disagree", make("span", { class: "soft" }, "among the hardest; seeds that miss it, first arm : second")),
       tiles.length ? make("ul", { class: "tiles" }, ...tiles) : make("p", {}, "None among the hardest images."));
   };
   const first = data.groups.find((group) => group.arms.length > 1) || data.groups[0];
