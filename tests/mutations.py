@@ -46,7 +46,7 @@ MUTATIONS = [
     ("equality releases a claim", "s6lib/evidence/sequential.py", "np.maximum(first, second))  #", "np.minimum(first, second))  #", "evidence"),
     ("pairs taken apart", "s6lib/evidence/verdicts.py", "if is_paired(part, study):", "if False:", "evidence"),
     ("settings of an arm unchecked", "s6lib/evidence/verdicts.py", "if found[key] != value]", "if False]", "evidence"),
-    ("variance over n", "s6lib/evidence/statistics.py", "x.var(ddof=1)", "x.var(ddof=0)", "evidence"),
+    ("variance over n", "s6lib/evidence/statistics.py", "g.var(-1, ddof=1)", "g.var(-1, ddof=0)", "evidence"),
     ("Holm without its steps", "s6lib/evidence/statistics.py", "np.arange(len(order), 0, -1)", "len(order) ** 0", "evidence"),
     ("an interval of two seeds", "s6lib/evidence/tables.py", "if interval.n >= ENOUGH_SEEDS", "if interval.n > 1", "evidence"),
     ("diverged replicas averaged in", "s6lib/evidence/measures.py", "return [record.seeds[r] for r in record.non_diverged]", "return record.seeds", "evidence test_plots.py"),

@@ -54,19 +54,14 @@ def outlook(study: Study, claims: Sequence[Claim], records: Records, draws: int 
     last = max(study.looks(claim)[-1] for claim in claims)
     values = _drawn(study, records, last, draws, np.random.default_rng(seed))
     ends = sorted({n for claim in claims for n in study.looks(claim)})
-    decided = np.stack(
-        [settle(study, claims, values, n).verdict != "undecided" for n in ends]
-    )  # [looks, draws, claims]
-    done = [_done(claim, study, records) for claim in claims]
-    after = [next((k for k, n in enumerate(ends) if n > have), len(ends) - 1) for have in done]
+    words = np.stack([settle(study, claims, values, n).verdict for n in ends])
+    decided = words != "undecided"  # [looks, draws, claims]
+    done = [verdicts.looks_made([records[arm] for arm in claim.arms], study.looks(claim)) for claim in claims]
+    after = [next((k for k, n in enumerate(ends) if n > max(made, default=0)), len(ends) - 1) for made in done]
     first = np.where(decided.any(0), decided.argmax(0), len(ends) - 1)
     seeds = np.minimum(np.array(ends)[first], [study.looks(claim)[-1] for claim in claims]).mean(0)
     at_next = np.array([decided[k, :, c].mean() for c, k in enumerate(after)])
     return Outlook(list(claims), at_next, decided[-1].mean(0), seeds)
-
-
-def _done(claim: Claim, study: Study, records: Records) -> int:
-    return max(verdicts.looks_made([records[arm] for arm in claim.arms], study.looks(claim)), default=0)
 
 
 def _drawn(study: Study, records: Records, seeds: int, draws: int, source: np.random.Generator) -> Values:
@@ -79,7 +74,7 @@ def _drawn(study: Study, records: Records, seeds: int, draws: int, source: np.ra
         key = (family if family in study.plan.paired else f"arm {arm}", n)
         if key not in picked:
             picked[key] = source.integers(0, n, (draws, max(n, seeds)))
-        luck = _luck(known, _predicted(records[arm], measure))[picked[key]]
+        luck = _luck(known, images.least_sd(records[arm], measure))[picked[key]]
         means = known.mean() + luck[:, :n].mean(1, keepdims=True)
         return np.hstack([np.broadcast_to(known, (draws, n)), means + luck[:, n:seeds]])
 
@@ -90,7 +85,3 @@ def _luck(known: np.ndarray, least_sd: float) -> np.ndarray:
     """By how much each seed is off the mean, so scaled that its variance is the sample's, or `least_sd` squared."""
     sd = known.std(ddof=1)
     return (known - known.mean()) * (len(known) / (len(known) - 1)) ** 0.5 * (max(1.0, least_sd / sd) if sd else 1.0)
-
-
-def _predicted(record, measure: str) -> float:
-    return images.predicted_sd(record) if measure == "test_accuracy" else 0.0

@@ -60,6 +60,11 @@ def predicted_sd(record: Record) -> float:
     return float(100 * np.sqrt(right.var(axis=0, ddof=1).sum()) / right.shape[1])
 
 
+def least_sd(record: Record, measure: str) -> float:
+    """`predicted_sd` of test accuracy; 0 of other measures, for which nothing is predicted."""
+    return predicted_sd(record) if measure == "test_accuracy" else 0.0
+
+
 def spread(record: Record) -> Spread:
     """A seed's luck is that of its images (Jordan 2023, arXiv 2304.01910): (R - 1) s^2 / predicted^2 is chi-squared."""
     accuracy, expected = 100 * correct(record).mean(1), predicted_sd(record)

@@ -31,7 +31,8 @@ def bounds(times: Sequence[float], alpha: float) -> np.ndarray:
     `times` rise to 1. Each bound is such that a path below all earlier ones crosses it with the probability that its
     look may spend. Armitage, McPherson and Rowe 1969; integrals over the density by Gauss and Legendre.
     """
-    _check(times)
+    if not len(times) or min(np.diff([0.0, *times])) <= 0 or abs(times[-1] - 1) > 1e-9:
+        raise ValueError(f"looks at {list(times)} of the seeds; valid: shares that rise to 1")
     levels = [spent(time, alpha) for time in times]
     found = [float(NORMAL.isf(levels[0]))]
     places, weights = _nodes(found[0], times[0])
@@ -54,11 +55,6 @@ def _nodes(bound: float, time: float) -> tuple[np.ndarray, np.ndarray]:
     """Places of the Brownian motion at `time` below a z-score, and their weights in an integral."""
     half = (bound + FARTHEST) / 2 * time**0.5
     return half * (NODES + 1) - FARTHEST * time**0.5, half * WEIGHTS
-
-
-def _check(times: Sequence[float]) -> None:
-    if not len(times) or min(np.diff([0.0, *times])) <= 0 or abs(times[-1] - 1) > 1e-9:
-        raise ValueError(f"looks at {list(times)} of the seeds; valid: shares that rise to 1")
 
 
 @cache

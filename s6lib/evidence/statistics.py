@@ -78,7 +78,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     x = np.asarray(values, float)
     if not len(x):
         return Interval(np.nan, np.nan, np.nan, np.nan, 0)
-    sd = _variance(x) ** 0.5
+    sd = float(x.std(ddof=1)) if len(x) > 1 else np.nan
     half = scipy_stats.t.ppf((1 + level) / 2, max(len(x) - 1, 1)) * sd / len(x) ** 0.5
     return Interval(float(x.mean()), sd, float(x.mean() - half), float(x.mean() + half), len(x))
 
@@ -135,10 +135,6 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     corrected = np.full(p.shape, np.nan)
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
     return corrected
-
-
-def _variance(x: np.ndarray) -> float:
-    return float(x.var(ddof=1)) if len(x) > 1 else float("nan")
 
 
 # --- over seeds and images -----------------------------------------------------------------------

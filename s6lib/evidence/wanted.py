@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from scipy import stats as scipy_stats
 
 from s6lib.evidence import verdicts
-from s6lib.evidence.images import predicted_sd
+from s6lib.evidence.images import least_sd
 from s6lib.evidence.verdicts import LEVEL, Records
 from s6lib.records import Record
 from s6lib.studies.base import Claim, Part, Study
@@ -63,5 +63,5 @@ def contrast(part: Part, study: Study, records: Records) -> tuple[float, float]:
     if verdicts.is_paired(part, study):
         return found.mean, found.se**2 * min(len(records[arm].non_diverged) for arm in part.weights)
     values = {arm: verdicts.measured(records[arm], part.measure) for arm in part.weights}
-    least = {arm: predicted_sd(records[arm]) if part.measure == "test_accuracy" else 0.0 for arm in values}
-    return found.mean, sum((w * max(values[arm].std(), least[arm])) ** 2 for arm, w in part.weights.items())
+    sds = {arm: max(x.std(), least_sd(records[arm], part.measure)) for arm, x in values.items()}
+    return found.mean, sum((w * sds[arm]) ** 2 for arm, w in part.weights.items())

@@ -13,18 +13,14 @@ from markupsafe import Markup
 from s6lib import paths, records
 from s6lib.evidence.measures import correct
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, plain
-from s6lib.plots.style import FLOOR
+from s6lib.plots.style import FLOOR, NAMES
 from s6lib.records import Record
 from s6lib.report.page import PAGE, TABLE, answers, charts, claims, facts, images, marks, reproduce
 from s6lib.studies import STUDIES
 from s6lib.studies.base import MARGIN
 
 Facts = dict[str, Any]
-MEASURES = {
-    "test_accuracy": "test accuracy",
-    "test_loss": "test loss",
-    "train_accuracy": "running training accuracy",
-}
+MEASURES = {column: NAMES[column].split(" (")[0] for column in facts.CURVES}
 
 
 def write(folder: Path) -> Path:
