@@ -42,7 +42,7 @@ class Outlook(NamedTuple):
     seeds: np.ndarray
 
 
-def outlook(study: Study, claims: Sequence[Claim], records: Records, draws: int = 400, seed: int = 0) -> Outlook | None:
+def outlook(study: Study, claims: Sequence[Claim], records: Records, draws: int = 400) -> Outlook | None:
     """From the seeds at hand; None where some arm has fewer than two.
 
     The luck of new seeds, and the error of the means so far, is that of the seeds at hand drawn with replacement: the
@@ -52,7 +52,7 @@ def outlook(study: Study, claims: Sequence[Claim], records: Records, draws: int 
     if any(arm not in records or len(records[arm].non_diverged) < 2 for claim in claims for arm in claim.arms):
         return None
     last = max(study.looks(claim)[-1] for claim in claims)
-    values = _drawn(study, records, last, draws, np.random.default_rng(seed))
+    values = _drawn(study, records, last, draws, np.random.default_rng(0))
     ends = sorted({n for claim in claims for n in study.looks(claim)})
     words = np.stack([settle(study, claims, values, n).verdict for n in ends])
     decided = words != "undecided"  # [looks, draws, claims]

@@ -16,7 +16,7 @@ from s6lib.studies.base import MARGIN
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean, standard deviation over seeds (n - 1), and an interval for the mean; nan where n is too small."""
+    """Mean, standard deviation over seeds (n - 1), and a 95 % interval for the mean; nan where n is too small."""
 
     mean: float
     sd: float
@@ -73,19 +73,19 @@ class Difference:
 # --- over seeds ----------------------------------------------------------------------------------
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+def mean_interval(values: ArrayLike) -> Interval:
     """Mean +- t * sd / sqrt(n), Student's t with n - 1 degrees of freedom; one value has no interval (nan)."""
     x = np.asarray(values, float)
     if not len(x):
         return Interval(np.nan, np.nan, np.nan, np.nan, 0)
     sd = float(x.std(ddof=1)) if len(x) > 1 else np.nan
-    half = scipy_stats.t.ppf((1 + level) / 2, max(len(x) - 1, 1)) * sd / len(x) ** 0.5
+    half = scipy_stats.t.ppf(0.975, max(len(x) - 1, 1)) * sd / len(x) ** 0.5
     return Interval(float(x.mean()), sd, float(x.mean() - half), float(x.mean() + half), len(x))
 
 
-def prediction_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+def prediction_interval(values: ArrayLike) -> Interval:
     """Where one more value of the same kind falls: mean +- t * sd * sqrt(1 + 1/n), n - 1 degrees of freedom."""
-    mean = mean_interval(values, level)
+    mean = mean_interval(values)
     half = (mean.high - mean.mean) * (mean.n + 1) ** 0.5
     return Interval(mean.mean, mean.sd, mean.mean - half, mean.mean + half, mean.n)
 
@@ -140,9 +140,7 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 # --- over seeds and images -----------------------------------------------------------------------
 
 
-def two_way_bootstrap(
-    correct_a: np.ndarray, correct_b: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0
-) -> Interval:
+def two_way_bootstrap(correct_a: np.ndarray, correct_b: np.ndarray, draws: int = 2000) -> Interval:
     """Difference of mean accuracy in points, resampling each arm's seeds and, together for both arms, the images.
 
     `correct_a` and `correct_b` are bool [R, n] on the same n images. The interval answers for new seeds AND new
@@ -153,14 +151,14 @@ def two_way_bootstrap(
     a, b = (100 * np.asarray(arm, np.float32) for arm in (correct_a, correct_b))
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"two_way_bootstrap: arms of {a.shape[1]} and {b.shape[1]} images; both need the same images")
-    source, images = np.random.default_rng(seed), a.shape[1]
+    source, images = np.random.default_rng(0), a.shape[1]
     found = []
     for start in range(0, draws, 100):  # a block of [100, n] at a time bounds memory
         block = min(100, draws - start)
         gap = _seed_weights(source, block, len(a)) @ a - _seed_weights(source, block, len(b)) @ b  # [block, n]
         found.append(np.take_along_axis(gap, source.integers(0, images, (block, images)), 1).mean(1))
     values = np.concatenate(found).astype(float)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [0.025, 0.975])
     return Interval(float(a.mean() - b.mean()), float(values.std(ddof=1)), float(low), float(high), images)
 
 
