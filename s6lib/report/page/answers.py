@@ -1,6 +1,5 @@
 """What a reader wants first: who leads each study, by how much, how surely; then three sentences."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,9 +26,7 @@ def leader(arms: Sequence[Facts]) -> Facts | None:
     enough = all(arm["accuracy"]["n"] >= ENOUGH_SEEDS for arm in ranked)
     p = statistics.holm([one.p for one in found])
     tied = [arm for arm, value in zip(others, p, strict=True) if not value < LEVEL] if enough else None
-    lead = {**difference(found[0]), "arm": others[0]} if others else None
-    if lead and not enough:
-        lead |= {"low": None, "high": None}
+    lead = {**difference(found[0], enough), "arm": others[0]} if others else None
     return {"arm": first, "lead": lead, "tied": tied, "others": others, "word": word(tied, others)}
 
 
@@ -42,9 +39,9 @@ def word(tied: list[Facts] | None, others: list[Facts]) -> str:
     return "clear" if not tied else "not clear"
 
 
-def difference(found: statistics.Difference) -> Facts:
-    finite = math.isfinite(found.low)
-    return {"mean": found.mean, "low": found.low if finite else None, "high": found.high if finite else None}
+def difference(found: statistics.Difference, enough: bool) -> Facts:
+    """Points, and the ends of the interval where there are seeds `enough` for one."""
+    return {"mean": found.mean, "low": found.low if enough else None, "high": found.high if enough else None}
 
 
 def pairs(arms: Sequence[Facts]) -> dict[str, list[float | None]]:
@@ -58,9 +55,7 @@ def pairs(arms: Sequence[Facts]) -> dict[str, list[float | None]]:
 
 
 def pair(a: np.ndarray, b: np.ndarray) -> list[float | None]:
-    one = difference(statistics.difference(a, b))
-    if min(len(a), len(b)) < ENOUGH_SEEDS:
-        one |= {"low": None, "high": None}
+    one = difference(statistics.difference(a, b), min(len(a), len(b)) >= ENOUGH_SEEDS)
     numbers = [None if value is None else round(value, 4) for value in one.values()]
     return [*numbers, round(statistics.probability_of_improvement(a, b), 3)]
 
@@ -76,7 +71,7 @@ def who_leads(groups: Sequence[Facts]) -> str:
     if not led:
         return ""
     clear = [one for one in led if one["word"] == "clear"]
-    open_ = [group for group in groups if group["leader"] in led and group["leader"]["tied"]]
+    open_ = [group for group in groups if group["leader"] and group["leader"]["tied"]]
     parts = [
         f"{one['arm']['name']} beats {rivals(one)} by {one['lead']['mean']:.2f} points of test accuracy"
         for one in clear
