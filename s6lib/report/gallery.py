@@ -13,6 +13,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,10 @@ def _figures(cell: Any) -> Iterator[str]:
 
 def outdated(e: Committed) -> list[str]:
     """A line for each copy that is missing, or shows other numbers or another source than there are."""
-    old = [(entry.copy.name, why) for entry in shown(e) if (why := _outdated(e, entry))]
+    known = shown(e)
+    old = [(entry.copy.name, why) for entry in known if (why := _outdated(e, entry))]
     lines = [f"{name}: {why}; `make gallery` executes it" for name, why in old]
-    extra = set(folder().glob("*.ipynb")) - {entry.copy for entry in shown(e)}
+    extra = set(folder().glob("*.ipynb")) - {entry.copy for entry in known}
     return lines + [f"{path.name}: shows what the committed run does not hold; delete it" for path in sorted(extra)]
 
 
@@ -149,14 +151,15 @@ def _checksum(e: Committed, entry: Entry) -> str:
 def page(e: Committed) -> str:
     """A picture per trial that links to its executed copy, study by study."""
     lines: list[str] = []
-    here = [entry for entry in shown(e) if entry.copy.exists()]
-    for study in dict.fromkeys(entry.study for entry in here):
+    known = shown(e)
+    here = [entry for entry in known if entry.copy.exists()]
+    for study, members in groupby(here, key=lambda entry: entry.study):
         lines += [f"## {STUDIES[study].title}", ""]
-        for entry in (entry for entry in here if entry.study == study):
+        for entry in members:
             file = f"gallery/{entry.copy.stem}"
             lines += [f"**[`{study}/{entry.name}`]({file}.ipynb)**, {_what(e, entry)}", ""]
             lines += [f"[![Curves of {entry.name}]({file}.png)]({file}.ipynb)", ""]
-    missing = [f"`{entry.study}/{entry.name}`" for entry in entries() if entry not in shown(e)]
+    missing = [f"`{entry.study}/{entry.name}`" for entry in entries() if entry not in known]
     return "\n".join([*lines, f"Not in the committed run yet: {', '.join(missing) or 'nothing'}."])
 
 
