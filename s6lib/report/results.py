@@ -30,8 +30,9 @@ def equivalence(e: Committed, a: str, b: str) -> str:
     return f"p = {statistics.equivalence(*e.pair(a, b)):.2f}"
 
 
-def sd(e: Committed, arm: str) -> str:
-    return fixed(e.last(arm).std(ddof=1), "3")
+def sd(e: Committed, arm: str, first: str = "") -> str:
+    """Over all seeds, or the `first` so many."""
+    return fixed(e.last(arm)[: int(first) if first else None].std(ddof=1), "3")
 
 
 def sd_of_images(e: Committed, arm: str) -> str:
