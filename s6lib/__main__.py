@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
         "decide": "add seeds, look by look, until the studies' claims are decided",
         "status": "list trials as done, running, failed, missing or stale, and the time left",
         "summary": "execute the summary notebook on what is there",
-        "report": "write the run's page, report.html, and leaderboard.csv from its records",
+        "report": "write the run's page, report.html, leaderboard.csv and verdicts.json from its records",
         "prune": "list the parts that no trial asks for with its present settings; --yes deletes them",
         "clean": "delete what batches made in the run folder",
     }

@@ -85,7 +85,7 @@ def test_unknown_studies_and_trials_are_refused():
 
 def test_the_rows_are_written_whole(tmp_path):
     rows = verdicts.verdicts([record("bn_l1", 4)])
-    decide.write(rows, tmp_path / "run")
+    verdicts.write(rows, tmp_path / "run")
     assert [row["claim"] for row in json.loads((tmp_path / "run" / "verdicts.json").read_text())] == [
         row["claim"] for row in rows
     ]

@@ -1,8 +1,11 @@
 """The committed reference run: whole, alike within a study, and what the prose of README and docs says of it."""
 
+import json
+
 import pytest
 
-from s6lib.evidence import images, measures, statistics, tables, verdicts
+from s6lib import paths
+from s6lib.evidence import images, measures, statistics, tables, verdicts, wanted
 from s6lib.studies import STUDIES
 
 FOUND, LEFT_OUT = tables.collect("")
@@ -60,6 +63,16 @@ def test_predictions_give_the_recorded_accuracy():
     for record in FOUND:
         recomputed = 100 * measures.correct(record).mean(1)
         assert abs(recomputed - measures.test_accuracy(record)).max() <= (0.02 if record.stale else 1e-9)
+
+
+def test_committed_verdicts_are_those_of_the_records():
+    # `make report NAME=reference` writes them
+    rows = json.loads((paths.reference() / verdicts.FILE).read_text())
+    fresh = json.loads(json.dumps(verdicts.plain(wanted.verdict_rows(FOUND))))
+    assert [(row["claim"], row["verdict"], row["seeds"]) for row in rows] == [
+        (row["claim"], row["verdict"], row["seeds"]) for row in fresh
+    ]
+    assert [row["p"] or 0 for row in rows] == pytest.approx([row["p"] or 0 for row in fresh], rel=1e-6)
 
 
 # --- what sentences say, where a number alone would not notice --------------------------------------

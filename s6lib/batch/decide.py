@@ -1,20 +1,18 @@
 """Adds seeds until claims are decided: trains those of the next look, tests, reports, and goes on.
 
-    results/<run>/verdicts.json     a row per claim (s6lib.evidence.verdicts), written after every look
+    results/<run>/verdicts.json     a row per claim (s6lib.evidence.verdicts), written after every look, and with every page
 
 A study's plan, fixed in its file, says at how many seeds claims are tested (looks). A look is made when all arms of a
 claim have its seeds, and nothing is tested between looks. The runner trains the arms, so existing results are kept and
 a killed command continues where it was.
 """
 
-import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from s6lib import records
 from s6lib.batch import runner
@@ -22,12 +20,11 @@ from s6lib.batch.plan import PlanError, names, one_of
 from s6lib.batch.progress import Display
 from s6lib.batch.runner import Request
 from s6lib.evidence import forecast, verdicts
-from s6lib.evidence.wanted import with_seeds_wanted
+from s6lib.evidence.wanted import verdict_rows
 from s6lib.records import Record
 from s6lib.studies import STUDIES
 from s6lib.studies.base import Claim, Study
 
-FILE = "verdicts.json"
 OPEN = ("undecided", "missing")
 
 
@@ -52,8 +49,8 @@ def decide(request: Request, hours: float | None = None) -> int:
     known: dict[tuple[str, str], str] = {}
     while True:
         found = records.find(request.folder)[0] if request.folder.is_dir() else []
-        rows = with_seeds_wanted(verdicts.verdicts(found), found)
-        write(rows, request.folder)
+        rows = verdict_rows(found)
+        verdicts.write(rows, request.folder)
         known = report(rows, studies, known, display)
         step = next_step(studies, rows, found)
         if step is None:
@@ -139,16 +136,6 @@ def train(request: Request, over: float) -> int:
         return runner.run(request)
     finally:
         timer.cancel()
-
-
-def write(rows: Sequence[dict], folder: Path) -> None:
-    """verdicts.json, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{FILE}.{os.getpid()}"
-    temporary.write_text(
-        json.dumps(verdicts.plain(rows), indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8"
-    )
-    temporary.replace(folder / FILE)
 
 
 # --- what is said ----------------------------------------------------------------------------------

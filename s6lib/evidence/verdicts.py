@@ -15,7 +15,10 @@ They are corrected for all claims of the family, those not run included, by `seq
 claims are one family, our own questions on the same arms another.
 """
 
+import json
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +35,7 @@ from s6lib.trial import make_trial
 
 ENOUGH_SEEDS = 5  # below that no interval is shown
 LEVEL = 0.05
+FILE = "verdicts.json"
 KINDS = ("p_for", "p_against", "p_equal")
 Records = dict[str, Record]
 Asked = Iterable[tuple[Study, Claim]]
@@ -247,3 +251,12 @@ def shown(part: dict) -> str:
     estimate, low, high = (f"{part[key]:+.{digits}f}".replace("-", "−") for key in ("estimate", "low", "high"))
     interval = "no interval" if np.isnan(half) else f"[{low}, {high}]"
     return f"{part['text']}: {estimate} {interval} {part['unit']}"
+
+
+def write(rows: Iterable[dict], folder: Path) -> None:
+    """verdicts.json of the run in `folder`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{FILE}.{os.getpid()}"
+    text = json.dumps(plain(rows), indent=1, allow_nan=False, ensure_ascii=False)
+    temporary.write_text(f"{text}\n", encoding="utf-8")
+    temporary.replace(folder / FILE)

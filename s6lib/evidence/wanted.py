@@ -15,6 +15,11 @@ POWER = 0.8
 FEWEST = 3  # below that the normal distribution says nothing of Student's t
 
 
+def verdict_rows(found: Sequence[Record]) -> list[dict]:
+    """`verdicts.verdicts` with `seeds_wanted`: what verdicts.json holds, the page shows and the results quote."""
+    return with_seeds_wanted(verdicts.verdicts(found), found)
+
+
 def with_seeds_wanted(rows: Sequence[dict], found: Iterable[Record]) -> list[dict]:
     """The rows of `verdicts.verdicts`, each with `seeds_wanted`; None where decided, or where it cannot be said."""
     found, known = list(found), {(s.name, claim.id): (s, claim) for s, claim in verdicts.claims()}

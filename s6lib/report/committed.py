@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from s6lib import paths, records
-from s6lib.evidence import measures, verdicts, wanted
+from s6lib.evidence import measures, wanted
 from s6lib.records import Record
 from s6lib.studies import STUDIES
 
@@ -40,7 +40,7 @@ class Committed:
     def verdicts(self) -> list[dict]:
         """A row per claim, with the seeds it wants."""
         found = list(self.records.values())
-        return wanted.with_seeds_wanted(verdicts.verdicts(found), found)
+        return wanted.verdict_rows(found)
 
     def study(self, study: str) -> list[Record]:
         """The records of a study in the order of its arms."""

@@ -68,13 +68,10 @@ def test_thirty_trials_of_thirty_seeds_fit_three_megabytes():
 
 
 def test_hostile_text_does_nothing(tmp_path):
-    # data titles, provenance, verdicts and left-out lines come from files: they are text and stay text
+    # data titles, provenance and left-out lines come from files: they are text and stay text
     record = one()
     record.dataset = {**record.dataset, "title": EVIL}
     record.provenance = {**record.provenance, "git_commit": EVIL, "processor": EVIL}
-    part = {"text": EVIL, "unit": EVIL, "estimate": 0.1, "low": 0.0, "high": 0.2, "verdict": EVIL}
-    row = {"study": EVIL, "claim": EVIL, "sentence": EVIL, "verdict": EVIL, "note": EVIL, "seeds": 5, "parts": [part]}
-    (tmp_path / "verdicts.json").write_text(json.dumps([row]))
     text = page([record], (EVIL,), tmp_path)
     found = Tags(text)
     assert [tag for tag, _ in found.tags].count("script") == 3
@@ -163,15 +160,14 @@ def test_command_line(tmp_path, capsys):
     assert "valid: mine" in capsys.readouterr().err
 
 
-def test_verdicts_of_the_run_go_first(tmp_path):
-    # verdicts.json was written by the rule that decided; records alone would say "missing"
-    part = {"text": "a − b", "unit": "points", "estimate": 0.1, "low": 0.05, "high": 0.2, "margin": 0.05}
-    row = {"study": "regularisers", "claim": "x", "sentence": "A better than B.", "verdict": "supported", "p": 0.01}
-    row |= {"seeds": 20, "looks": [10, 20], "planned_looks": [10, 20, 30], "note": "", "parts": [part]}
-    (tmp_path / "verdicts.json").write_text(json.dumps([row]))
-    found = Tags(page([one()], folder=tmp_path)).text
-    assert "Of 1 claim, 1 is supported." in found
-    assert "2 of 3 looks made, planned at 10, 20, 30 seeds" in found
+def test_verdicts_are_those_of_the_records(tmp_path):
+    # as after a look: what an earlier verdicts.json says does not count, and it is written anew
+    records.add(one(), tmp_path)
+    (tmp_path / "verdicts.json").write_text('[{"study": "regularisers", "claim": "a", "verdict": "supported"}]')
+    build.write(tmp_path)
+    rows = json.loads((tmp_path / "verdicts.json").read_text())
+    assert {row["verdict"] for row in rows if row["study"] == "regularisers"} == {"missing"}
+    assert "0 are supported" in Tags((tmp_path / "report.html").read_text()).text
 
 
 def test_boundaries_are_those_of_the_looks():
@@ -192,11 +188,6 @@ def test_weakest_part_is_shown():
     assert found["weakest"]["estimate"] == 2
     equal = {**parts[0], "relation": "within", "bound": 0.05}
     assert claims.complete({"verdict": "undecided", "seeds": 5, "parts": [parts[1], equal]})["weakest"]["bound"] == 0.05
-
-
-def test_broken_verdicts_are_not_used(tmp_path):
-    (tmp_path / "verdicts.json").write_text("[{]")
-    assert "without records of all their arms" in page([one()], folder=tmp_path)
 
 
 def test_numbers_for_the_script_are_those_of_the_records():

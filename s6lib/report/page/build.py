@@ -1,4 +1,4 @@
-"""The page of a run, and its leaderboard as a table: from the records below a folder to two files in it."""
+"""The page of a run, its leaderboard and its verdicts: from the records below a folder to three files in it."""
 
 import json
 import math
@@ -11,8 +11,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from s6lib import paths, records
+from s6lib.evidence import verdicts
 from s6lib.evidence.measures import correct
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, plain
+from s6lib.evidence.wanted import verdict_rows
 from s6lib.plots.style import FLOOR, NAMES
 from s6lib.records import Record
 from s6lib.report.page import PAGE, TABLE, answers, charts, claims, facts, images, marks, reproduce
@@ -24,12 +26,14 @@ MEASURES = {column: NAMES[column].split(" (")[0] for column in facts.CURVES}
 
 
 def write(folder: Path) -> Path:
-    """report.html and leaderboard.csv of the run in `folder`, replaced only when whole. Raises RecordError."""
+    """report.html, leaderboard.csv and verdicts.json of the run in `folder`, replaced only when whole. Raises
+    RecordError."""
     if not folder.is_dir():
         runs = sorted(path.parent.name for path in folder.parent.glob("*/*/") if path.is_dir())
         raise records.RecordError(f"{folder}: no such run; valid: {', '.join(dict.fromkeys(runs)) or 'none yet'}")
     found, left_out = records.find(folder)
     content = contents(found, left_out, folder)
+    verdicts.write(content["verdicts"], folder)
     for name, text in ((TABLE, leaderboard(content["groups"])), (PAGE, render(content))):
         temporary = folder / f".{name}.new"
         temporary.write_text(text, encoding="utf-8")
@@ -53,12 +57,14 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
             arm |= {"set": place, "guesses": images.guesses(arm["record"], one["numbers"])}
             arm["command"] = reproduce.command(arm["record"])
         sets.append({**one, "tiles": tiles(one, alike)})
-    claimed = claims.claims(found, folder)
+    rows = verdict_rows(found)
+    claimed = [claims.complete(row) for row in rows]
     return {
         "run": folder.name,
         "groups": grouped,
         "arms": arms,
         "claims": claimed,
+        "verdicts": rows,
         "plans": claims.plans(claimed),
         "sets": sets,
         "answers": answers.sentences(grouped, claimed, sets),

@@ -1,33 +1,18 @@
-"""The claims with their verdicts in the shape that the page shows: from verdicts.json of a run, else from its records.
+"""The claims with their verdicts in the shape that the page shows.
 
 Each is {study, claim, sentence, verdict, p, seeds, note, parts, ...}; a part is {text, unit, estimate, low, high,
 margin, verdict, ...} with positive estimates going the claimed way.
 """
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from s6lib.evidence import verdicts as judged
 from s6lib.evidence.sequential import bounds
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
-from s6lib.evidence.wanted import with_seeds_wanted
-from s6lib.records import Record
 
-VERDICTS = "verdicts.json"
 PART = {"verdict": None, "unit": "", "margin": None, "bound": 0, "relation": "above"}  # where a file lacks it
 KINDS = ("supported", "supported, below the margin", "contradicted", "no difference", "undecided", "missing")
-
-
-def claims(found: Sequence[Record], folder: Path) -> list[dict[str, Any]]:
-    """Every claim of every study. What a run's verdicts.json holds was decided by its own rule and goes first."""
-    try:
-        rows = json.loads((folder / VERDICTS).read_bytes())
-        return [complete(row) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return [complete(row) for row in with_seeds_wanted(judged.verdicts(found), found)]
 
 
 def complete(row: dict[str, Any]) -> dict[str, Any]:
