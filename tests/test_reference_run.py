@@ -104,6 +104,12 @@ def test_ghost_and_batch_norm_are_neither_different_nor_equivalent():
         assert statistics.equivalence(found["gbn"], found[other]) > 0.05
 
 
+def test_ghost_norm_is_lowest_in_epoch_6_or_7():
+    late = measures.by_epoch(arms("regularisers")["gbn"], "test_accuracy")[:, 5:]
+    assert set(late.argmin(1) + 6) <= {6, 7}
+    assert (late.min(1) < 99.4).all()
+
+
 def test_both_penalties_together_cost_accuracy():
     found = accuracies("regularisers")
     assert statistics.difference(found["bn"], found["bn_l1_l2"]).low > 0

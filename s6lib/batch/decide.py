@@ -1,6 +1,6 @@
 """Adds seeds until claims are decided: trains those of the next look, tests, reports, and goes on.
 
-    results/<run>/verdicts.json     a row per claim (s6lib.evidence.verdicts), written after every look, and with every page
+    results/<run>/verdicts.json     a row per claim (s6lib.evidence.verdicts), written after every look
 
 A study's plan, fixed in its file, says at how many seeds claims are tested (looks). A look is made when all arms of a
 claim have its seeds, and nothing is tested between looks. The runner trains the arms, so existing results are kept and
