@@ -406,7 +406,7 @@ def test_the_scheduler_is_killed(one):
         output, _ = runner.communicate(timeout=60)
         assert runner.returncode == 1, output
         assert "unfinished: s/one" in output
-        assert "The same command goes on" in output
+        assert "The same command continues" in output
         assert "Traceback" not in output, output
         assert until(lambda: not one.processes("s6lib.batch.child") and not one.processes("ipykernel"), 30)
         assert time.monotonic() - start < 45

@@ -57,7 +57,7 @@ def test_last_worker_leaves(project, dask):
     output, _ = runner.communicate(timeout=60)
     assert runner.returncode == 1
     assert f"no worker left at {dask.address} for 3 s" in output
-    assert "The same command goes on" in output
+    assert "The same command continues" in output
 
 
 def test_worker_without_the_folder(project, dask):

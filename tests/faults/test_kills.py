@@ -85,7 +85,7 @@ def test_interrupted_runner_ends_its_children(project, uninterrupted, number, co
     assert runner.returncode == code, output
     assert time.monotonic() - start < 10
     assert "interrupted by" in output
-    assert "The same command goes on" in output
+    assert "The same command continues" in output
     assert project.processes("") == []
     assert "interrupted; goes on from its last epoch" in project.run("status")
     project.run("run", "--jobs", "2")
