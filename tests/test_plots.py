@@ -337,6 +337,7 @@ def test_forest_shows_every_part_with_its_interval():
     assert labels[0] == "a:  late test accuracy, gn_l1 − ln_l1"
     low, high = figure.axes[0].lines[0].get_xdata()
     assert 0.05 < low < 0.4 < high
+    assert "log scale beyond 0.1" in figure.axes[0].get_xlabel()  # nothing far out is taken for near
     assert plots.forest([], "normalisers").axes[0].texts[0].get_text() == "no records"
 
 

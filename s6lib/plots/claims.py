@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from s6lib.evidence import verdicts
 from s6lib.evidence.measures import POINTS
@@ -14,6 +15,7 @@ from s6lib.records import Record
 from s6lib.studies.base import BLACK, BLUE, GREEN, GREY, MARGIN, RED
 
 COLOURS = {"supported": GREEN, "contradicted": RED, "no difference": BLUE}
+TICKS = sorted({sign * size for size in (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) for sign in (-1, 1)})
 COLUMNS = ["study", "claim", "part", "estimate", "low", "high", "unit", "verdict"]
 
 
@@ -57,9 +59,9 @@ def _estimates(ax: Axes, table: pd.DataFrame, unit: str) -> None:
     if unit == POINTS:
         ax.axvspan(-MARGIN, MARGIN, color=GREY, alpha=0.15, linewidth=0, label=f"within {MARGIN:g} points")
         ax.set_xscale("symlog", linthresh=0.1)
-        ax.xaxis.set_major_formatter(PLAIN)
+        ax.xaxis.set(major_locator=FixedLocator(TICKS), major_formatter=PLAIN, minor_locator=NullLocator())
     ax.axvline(0, color=BLACK, lw=0.8)
     names = [f"{row.claim}:  {row.part}" for row in table.itertuples()]
     ax.set_yticks(range(len(names)), names, fontsize=8)
-    ax.set(ylim=(len(names) - 0.4, -0.6), xlabel=unit)
+    ax.set(ylim=(len(names) - 0.4, -0.6), xlabel=f"{unit}, log scale beyond 0.1" if unit == POINTS else unit)
     ax.grid(axis="y", visible=False)
