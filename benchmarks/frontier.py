@@ -1,20 +1,27 @@
-"""Which recipe for a small network? Compares candidates on held-out training images; the test images are not loaded.
+"""Which recipe for a small network? Chosen on held-out training images; the test images are not loaded.
 
-    python benchmarks/frontier.py --seeds 4
+    python benchmarks/frontier.py screen      # which settings matter, all of them at once
+    python benchmarks/frontier.py around      # then one change at a time around what was chosen
 
-Every candidate is study `frontier`'s protocol with the settings named here, trained on the first 50,000 training images
-of MNIST and evaluated on its last 10,000, with seeds from 100 on, which final runs do not use. Writes
-results/bench/frontier_candidates.json; every finished candidate is kept there, and not repeated.
+Everything trains on the first 50,000 training images of MNIST and is evaluated on its last 10,000, with seeds from 100
+on, which final runs do not use. `screen` is a two-level fractional factorial design, 2^(7-3) of resolution IV: in its
+16 runs every setting stands at either level eight times, against a balanced mixture of the others, so that each effect
+is estimated from all runs and is not confounded with another's, nor with an interaction of two (Box, Hunter and
+Hunter 1978, chapter 12). Writes results/bench/frontier_candidates.json; a finished run is kept and not repeated.
 """
 
 import argparse
+import itertools
 import json
+import math
+import os
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
 
-from s6lib import data, training
+from s6lib import data, models, training
 from s6lib.evidence import probes
 from s6lib.provenance import provenance
 from s6lib.records import Record
@@ -22,35 +29,67 @@ from s6lib.trial import Trial, make_trial
 
 OUT = Path(__file__).parent.parent / "results" / "bench" / "frontier_candidates.json"
 FIRST_SEED, HELD_OUT = 100, 10_000
-TEACHER = "as it is"  # its seeds together teach the candidates that distil
 
-CANDIDATES: dict[str, dict] = {
-    TEACHER: {},
-    "no average": {"ema": 0.0},
-    "average .9995": {"ema": 0.9995},
+START = {"epochs": 15, "optimiser": "adam", "schedule": "one_cycle", "ema": 0.999}  # of every run of the screen
+SIZES = {  # widths: evenly growing, and wider where maps are small
+    "p10k": ((8, 12, 16, 20, 20), (6, 10, 16, 20, 25)),
+    "p3k": ((5, 8, 9, 10, 10), (4, 7, 9, 10, 12)),
+}
+FACTORS: dict[str, tuple] = {  # the lower and the upper level; widths: see SIZES
+    "rotation": (8.0, 12.0),
+    "shift": (0, 1),
+    "learning_rate": (0.01, 0.02),
+    "batch_size": (64, 128),
+    "label_smoothing": (0.0, 0.05),
+    "widths": (0, 1),
+    "normaliser": ("batch", "ghost"),
+}
+AROUND: dict[str, dict] = {  # against the study's protocol, which is what the screen chose
+    "as chosen": {},
     "average .998": {"ema": 0.998},
-    "no shift": {"shift": 0},
+    "average .9995": {"ema": 0.9995},
     "shift 2": {"shift": 2},
-    "rotation 7": {"rotation": 7.0},
-    "rotation 15": {"rotation": 15.0},
-    "peak rate .01": {"learning_rate": 0.01},
-    "peak rate .02": {"learning_rate": 0.02},
-    "peak rate .03": {"learning_rate": 0.03},
-    "batch 64": {"batch_size": 64, "ema": 0.9995},
-    "labels smoothed .05": {"label_smoothing": 0.05},
-    "labels smoothed .1": {"label_smoothing": 0.1},
-    "ghost norm, 2 splits": {"normaliser": "ghost"},
-    "wide at first": {"widths": (10, 12, 16, 18, 20)},
-    "wide at last": {"widths": (6, 10, 16, 20, 26)},
+    "rotation 16": {"rotation": 16.0},
     "distilled, half": {"distillation": 0.5},
-    "distilled, nine tenths": {"distillation": 0.9},
-    "30 epochs": {"epochs": 30},
-    "60 epochs": {"epochs": 60},
 }
 
 
-def candidate(name: str) -> Trial:
-    return make_trial("frontier", "candidate", like="", **CANDIDATES[name])
+def design() -> list[tuple[int, ...]]:
+    """The 16 runs: seven levels 0 or 1 each. The last three are the sums, modulo 2, of three of the first four."""
+    runs = itertools.product((0, 1), repeat=4)
+    return [(a, b, c, d, (a + b + c) % 2, (b + c + d) % 2, (a + c + d) % 2) for a, b, c, d in runs]
+
+
+def screened(size: str) -> list[dict]:
+    """The settings of every run of the screen at one size."""
+    runs = [{name: FACTORS[name][level] for name, level in zip(FACTORS, levels, strict=True)} for levels in design()]
+    return [START | run | {"widths": SIZES[size][run["widths"]]} for run in runs]
+
+
+def effects(rows: list[dict], size: str) -> list[dict]:
+    """Per setting: the mean held-out accuracy at its upper level minus that at its lower, points, and the standard
+    error that the spread over seeds within runs gives it."""
+    means = [sum(row["held_out"]) / len(row["held_out"]) for row in rows]
+    within = [(x - mean) ** 2 for row, mean in zip(rows, means, strict=True) for x in row["held_out"]]
+    error = 2 * math.sqrt(sum(within) / max(1, len(within) - len(rows)) / len(within))
+    found = []
+    for name, (lower, upper) in (FACTORS | {"widths": SIZES[size]}).items():
+        low, high = (
+            [mean for mean, row in zip(means, rows, strict=True) if row["settings"][name] == _plain(level)]
+            for level in (lower, upper)
+        )
+        effect = sum(high) / len(high) - sum(low) / len(low)
+        found.append({"size": size, "setting": name, "lower": _plain(lower), "upper": _plain(upper), "effect": effect})
+        found[-1]["error"] = error
+    return found
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def candidate(settings: dict) -> Trial:
+    return make_trial("frontier", "candidate", like="", **settings)
 
 
 def soft_labels(teachers: Record, dataset: data.Dataset) -> torch.Tensor:
@@ -61,37 +100,81 @@ def soft_labels(teachers: Record, dataset: data.Dataset) -> torch.Tensor:
         return torch.stack([torch.cat([net(x)[:, 0] for x in batches]).softmax(-1) for net in nets]).mean(0)
 
 
-def tried(name: str, dataset: data.Dataset, seeds: list[int]) -> dict:
+def tried(name: str, settings: dict, seeds: list[int]) -> dict:
     """A row: the candidate's settings, its held-out accuracy per seed, percent, its size and seconds per seed."""
-    if CANDIDATES[name].get("distillation"):
-        teachers = training.train(candidate(TEACHER), dataset, seeds)
+    torch.set_num_threads(1)
+    dataset = data.hold_out(data.load("mnist"), HELD_OUT)
+    if settings.get("distillation"):
+        teachers = training.train(candidate({**settings, "distillation": 0.0}), dataset, seeds, workers=1)
         dataset = data.with_soft_labels(dataset, soft_labels(teachers, dataset))
-    record = training.train(candidate(name), dataset, seeds)
+    trial = candidate(settings)
+    record = training.train(trial, dataset, seeds, workers=1)
+    last = record.last()
     return {
         "candidate": name,
-        "settings": CANDIDATES[name],
+        "settings": {key: _plain(value) for key, value in settings.items()},
         "seeds": record.seeds,
-        "held_out": record.last().test_accuracy.tolist(),
-        "parameters": record.provenance["parameters"],
+        "held_out": last.test_accuracy.tolist(),
+        "held_out_loss": last.test_loss.tolist(),
+        "held_out_not_averaged": last.raw_test_accuracy.tolist(),
+        "parameters": models.count_parameters(trial.build()),
         "seconds": record.seconds_per_seed,
     }
 
 
+def run(jobs: dict[str, dict], seeds: list[int], processes: int) -> list[dict]:
+    """The rows of all jobs, those in the file and those trained now, `processes` side by side; kept as they finish."""
+    rows = state()["candidates"]
+    done = {row["candidate"]: row for row in rows if row["seeds"] == seeds}
+    with ProcessPoolExecutor(processes) as pool:
+        waiting = [pool.submit(tried, name, settings, seeds) for name, settings in jobs.items() if name not in done]
+        for finished in as_completed(waiting):
+            row = finished.result()
+            done[row["candidate"]] = row
+            rows.append(row)
+            write(candidates=rows)
+            print(f"{row['candidate']}: {sum(row['held_out']) / len(seeds):.3f} %, {row['seconds']:.0f} s", flush=True)
+    return [done[name] for name in jobs]
+
+
+def state() -> dict:
+    """What the file holds."""
+    return {"candidates": [], "effects": []} | (json.loads(OUT.read_text()) if OUT.exists() else {})
+
+
+def write(**parts: list) -> None:
+    """Replaces parts of the file, which is never half-written."""
+    about = {"provenance": provenance("batch", "frontier"), "finished": time.strftime("%Y-%m-%d")}
+    temporary = OUT.with_suffix(".new")
+    temporary.write_text(json.dumps(state() | parts | about, indent=1) + "\n")
+    temporary.replace(OUT)
+
+
+def screen(size: str, seeds: list[int], processes: int) -> None:
+    """Runs the design at one size and adds every setting's effect."""
+    rows = run({f"{size}, run {i}": settings for i, settings in enumerate(screened(size))}, seeds, processes)
+    found = effects(rows, size)
+    write(effects=[row for row in state()["effects"] if row["size"] != size] + found)
+    for row in found:
+        print(f"{size}: {row['setting']} {row['lower']} -> {row['upper']}: {row['effect']:+.3f} ± {row['error']:.3f}")
+
+
+def around(size: str, seeds: list[int], processes: int) -> None:
+    """Runs one change at a time around the study's protocol."""
+    widths = make_trial("frontier", size).widths
+    run({f"{size}, {name}": {"widths": widths, **change} for name, change in AROUND.items()}, seeds, processes)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--only", nargs="*", choices=CANDIDATES, default=list(CANDIDATES), help="these candidates")
+    parser.add_argument("stage", choices=("screen", "around"))
+    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--seeds", type=int, default=2, help="per run (default: 2)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     seeds = list(range(FIRST_SEED, FIRST_SEED + options.seeds))
-    dataset = data.hold_out(data.load("mnist"), HELD_OUT)
-    state = json.loads(OUT.read_text()) if OUT.exists() else {"candidates": []}
-    for name in options.only:
-        done = [row for row in state["candidates"] if row["candidate"] == name and row["seeds"] == seeds]
-        if not done:
-            state["candidates"] += [row := tried(name, dataset, seeds)]
-            state |= {"provenance": provenance("batch", "frontier"), "finished": time.strftime("%Y-%m-%d")}
-            OUT.write_text(json.dumps(state, indent=1) + "\n")
-            print(f"{name}: {sum(row['held_out']) / len(seeds):.3f} %, {row['seconds']:.0f} s per seed", flush=True)
+    for size in options.sizes:
+        (screen if options.stage == "screen" else around)(size, seeds, options.processes)
 
 
 if __name__ == "__main__":

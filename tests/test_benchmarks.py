@@ -8,6 +8,7 @@ from importlib import util
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 
 from s6lib import plots
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import bench  # noqa: E402
+import frontier  # noqa: E402
 import machine  # noqa: E402
 import recipe  # noqa: E402
 
@@ -212,3 +214,30 @@ def test_a_busy_machine_is_said(load, rounds, said, tmp_path):
 @pytest.mark.slow
 def test_measuring_the_page_starts():
     run("page.py", "--help")
+
+
+def test_the_screen_is_balanced():
+    # every setting at either level in eight runs, and every pair of settings in four at each pair of levels
+    signs = 2 * np.array(frontier.design()) - 1
+    assert (signs.T @ signs == 16 * np.eye(7)).all()
+    pairs = [signs[:, i] * signs[:, j] for i in range(7) for j in range(i)]
+    assert not (signs.T @ np.array(pairs).T).any()  # no setting is confounded with two others' interaction
+
+
+def test_effects_are_those_put_in():
+    # accuracy 99 + .2 at the larger rotation - .1 at the larger batch; two seeds .02 apart in every run
+    rows = [{"settings": {k: frontier._plain(v) for k, v in one.items()}} for one in frontier.screened("p3k")]
+    for row in rows:
+        mean = 99 + 0.2 * (row["settings"]["rotation"] == 12) - 0.1 * (row["settings"]["batch_size"] == 128)
+        row["held_out"] = [mean - 0.01, mean + 0.01]
+    found = {row["setting"]: row for row in frontier.effects(rows, "p3k")}
+    expected = dict.fromkeys(frontier.FACTORS, 0.0) | {"rotation": 0.2, "batch_size": -0.1}
+    assert {name: row["effect"] for name, row in found.items()} == pytest.approx(expected, abs=1e-9)
+    assert found["widths"]["error"] == pytest.approx(2 * 0.02 / 2**0.5 / 32**0.5)
+
+
+@pytest.mark.parametrize("size", frontier.SIZES)
+def test_candidates_keep_below_the_size(size):
+    limit = {"p10k": 10_000, "p3k": 3_000}[size]
+    for settings in frontier.screened(size):
+        assert count_parameters(frontier.candidate(settings).build()) < limit

@@ -10,6 +10,11 @@ from scipy import stats as scipy_stats
 from s6lib.evidence.measures import correct
 from s6lib.records import Record
 
+# The 15 test images of MNIST whose label most of five raters refused, and the label that at least three of them gave
+# instead (None: they did not agree). Northcutt, Athalye, Mueller 2021, arXiv 2103.14749; cleanlab/label-errors.
+LABEL_ERRORS: dict[int, int | None] = dict.fromkeys((2130, 2654, 3520, 8527, 9679))
+LABEL_ERRORS |= {947: 9, 1621: 6, 1901: 4, 2462: 0, 2597: 3, 3558: 0, 5937: 3, 6651: 6, 6783: 6, 9729: 6}
+
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> np.ndarray:
     """sum_b (n_b / n) * |accuracy_b - confidence_b| over equal-width bins of the top class's probability, percent.

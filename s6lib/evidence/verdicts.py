@@ -253,10 +253,10 @@ def shown(part: dict) -> str:
     return f"{part['text']}: {estimate} {interval} {part['unit']}"
 
 
-def write(rows: Iterable[dict], folder: Path) -> None:
-    """verdicts.json of the run in `folder`, whole or not at all."""
+def write(rows: Iterable[dict], folder: Path, name: str = FILE) -> None:
+    """The rows as `name` of the run in `folder`, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{FILE}.{os.getpid()}"
+    temporary = folder / f".{name}.{os.getpid()}"
     text = json.dumps(plain(rows), indent=1, allow_nan=False, ensure_ascii=False)
     temporary.write_text(f"{text}\n", encoding="utf-8")
-    temporary.replace(folder / FILE)
+    temporary.replace(folder / name)

@@ -6,7 +6,7 @@ Accuracies are in percent, differences in percentage points, intervals at 95 %. 
 import inspect
 from collections.abc import Callable
 
-from s6lib.report import architecture, gallery, outcomes, performance, results
+from s6lib.report import architecture, frontier, gallery, outcomes, performance, results
 from s6lib.report.committed import Committed
 
 # Every public function of the three, by name; the page of the gallery and the map of the code.
@@ -16,6 +16,7 @@ VALUES: dict[str, Callable[..., str]] = {
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if function.__module__ == module.__name__ and not name.startswith("_")
 }
+VALUES |= {f"frontier_{name}": getattr(frontier, name) for name in ("points", "point", "screened", "compared")}
 VALUES |= {"gallery": gallery.page, "floors": lambda e: architecture.floors()}
 
 

@@ -4,7 +4,7 @@
 from typing import TYPE_CHECKING
 
 from s6lib.studies import base
-from s6lib.studies.base import Arm, Study
+from s6lib.studies.base import Arm, Claim, Plan, Study, above
 
 if TYPE_CHECKING:
     from s6lib.models.builder import Stack
@@ -43,6 +43,15 @@ ARMS = {
     "p10k": Arm("9,496 parameters", {"widths": (8, 12, 16, 20, 20)}, base.BLUE, "-", "o"),
 }
 
+# fmt: off
+CLAIMS = (
+    Claim("a", "At most 10,000 parameters reach more than 99.6 % in 15 epochs.",
+          (above("p10k", "test_accuracy", 99.6, "last epoch, over 99.6"),), own=True),
+    Claim("b", "At most 3,000 parameters reach more than 99.4 % in 15 epochs.",
+          (above("p3k", "test_accuracy", 99.4, "last epoch, over 99.4"),), own=True),
+)
+# fmt: on
+
 STUDY = Study(
     name="frontier",
     title="How much accuracy do how few parameters hold?",
@@ -50,4 +59,6 @@ STUDY = Study(
     protocol=PROTOCOL,
     arms=ARMS,
     networks={"frontier": frontier},
+    claims=CLAIMS,
+    plan=Plan(looks=(30,)),
 )

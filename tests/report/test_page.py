@@ -16,6 +16,7 @@ from s6lib import data, records
 from s6lib.__main__ import main
 from s6lib.batch import runner
 from s6lib.batch.progress import Display
+from s6lib.evidence.images import LABEL_ERRORS
 from s6lib.plots import images as drawn
 from s6lib.report.page import answers, build, claims, images, marks
 
@@ -246,7 +247,7 @@ def test_label_errors_are_of_the_given_labels(mnist):
     # the list counts images as our test set does
     given = {947: 8, 1621: 0, 1901: 9, 2130: 4, 2462: 2, 2597: 5, 2654: 6, 3520: 6}
     given |= {3558: 5, 5937: 5, 6651: 0, 6783: 1, 8527: 4, 9679: 6, 9729: 5}
-    assert {number: int(mnist.test_labels[number]) for number in images.LABEL_ERRORS} == given
+    assert {number: int(mnist.test_labels[number]) for number in LABEL_ERRORS} == given
 
 
 @pytest.fixture(scope="module")

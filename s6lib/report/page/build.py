@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from s6lib import paths, records
-from s6lib.evidence import verdicts
+from s6lib.evidence import sizes, verdicts
 from s6lib.evidence.measures import correct
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, plain
 from s6lib.evidence.wanted import verdict_rows
@@ -26,14 +26,16 @@ MEASURES = {column: NAMES[column].split(" (")[0] for column in facts.CURVES}
 
 
 def write(folder: Path) -> Path:
-    """report.html, leaderboard.csv and verdicts.json of the run in `folder`, replaced only when whole. Raises
-    RecordError."""
+    """report.html, leaderboard.csv, verdicts.json and, of its points, frontier.json of the run in `folder`, each
+    replaced only when whole. Raises RecordError."""
     if not folder.is_dir():
         runs = sorted(path.parent.name for path in folder.parent.glob("*/*/") if path.is_dir())
         raise records.RecordError(f"{folder}: no such run; valid: {', '.join(dict.fromkeys(runs)) or 'none yet'}")
     found, left_out = records.find(folder)
     content = contents(found, left_out, folder)
     verdicts.write(content["verdicts"], folder)
+    if points := sizes.rows(found):
+        verdicts.write(points, folder, sizes.FILE)
     for name, text in ((TABLE, leaderboard(content["groups"])), (PAGE, render(content))):
         temporary = folder / f".{name}.new"
         temporary.write_text(text, encoding="utf-8")

@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from s6lib.evidence.images import LABEL_ERRORS
 from s6lib.evidence.measures import correct
 from s6lib.plots.images import at_hand
 from s6lib.records import Record
 
 SHOWN, ACROSS = 300, 20  # images on the page; tiles in a row of the sprite
 BLANK = np.zeros((28, 28), np.uint8)  # where some images are at hand and this is not
-
-# The 15 test images of MNIST whose label most of five raters refused, and the label that at least three of them gave
-# instead (None: they did not agree). Northcutt, Athalye, Mueller 2021, arXiv 2103.14749; cleanlab/label-errors.
-LABEL_ERRORS: dict[int, int | None] = dict.fromkeys((2130, 2654, 3520, 8527, 9679))
-LABEL_ERRORS |= {947: 9, 1621: 6, 1901: 4, 2462: 0, 2597: 3, 3558: 0, 5937: 3, 6651: 6, 6783: 6, 9729: 6}
 
 
 def missed_share(records: Sequence[Record]) -> np.ndarray:

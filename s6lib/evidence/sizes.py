@@ -1,0 +1,60 @@
+"""Accuracy against size: a row for every point of the study `frontier`, each held against the bar of its claim."""
+
+from collections.abc import Collection, Iterable
+
+import numpy as np
+
+from s6lib.evidence import images, statistics
+from s6lib.evidence.measures import correct, last
+from s6lib.models import multiply_adds
+from s6lib.records import Record
+from s6lib.studies import STUDIES
+
+FILE = "frontier.json"
+STUDY = "frontier"
+
+
+def rows(found: Iterable[Record]) -> list[dict]:
+    """The study's records by size and budget: last epoch in percent, mean with its 95 % interval over seeds.
+
+    `sd` is over seeds, `predicted_sd` what independent errors per image give. `p` is one-sided, Student's t, against
+    the hypothesis that the true mean is at most `bar`; None where no claim sets one. Multiply-adds are per image.
+    """
+    ours = [record for record in found if record.trial.study == STUDY and record.name in STUDIES[STUDY].arms]
+    return sorted(map(_row, ours), key=lambda row: (row["epochs"], row["parameters"], row["arm"]))
+
+
+def bar(arm: str) -> float | None:
+    """The accuracy, percent, that a claim says this arm's mean is above."""
+    parts = (part for claim in STUDIES[STUDY].claims for part in claim.parts)
+    return next((part.bound for part in parts if part.weights == {arm: 1.0} and part.relation == "above"), None)
+
+
+def _row(record: Record) -> dict:
+    values = last(record, "test_accuracy")
+    found, bound = statistics.mean_interval(values), bar(record.name)
+    p = None if bound is None or found.n < 2 else float(statistics.contrast([values - bound], [1]).above())
+    return {
+        "arm": record.name,
+        "parameters": record.provenance["parameters"],
+        "multiply_adds": multiply_adds(record.trial.build()),
+        "epochs": record.trial.epochs,
+        "seeds": found.n,
+        "mean": found.mean,
+        "sd": found.sd,
+        "predicted_sd": images.predicted_sd(record),
+        "low": found.low,
+        "high": found.high,
+        "bar": bound,
+        "p": p,
+        "without_label_errors": without(record, images.LABEL_ERRORS),
+        "seconds_per_seed": record.seconds_per_seed,
+    }
+
+
+def without(record: Record, errors: Collection[int]) -> float | None:
+    """Mean accuracy, percent, on the images that are not in `errors`; None on other data than MNIST."""
+    if record.dataset["name"] != "mnist":
+        return None
+    kept = ~np.isin(np.arange(len(record.labels)), list(errors))
+    return float(100 * correct(record)[:, kept].mean())

@@ -1,0 +1,65 @@
+"""Values about accuracy against size: the points, how their recipe was chosen, what it is."""
+
+from s6lib.evidence import sizes
+from s6lib.report.committed import Committed
+from s6lib.report.text import fixed, span, table
+
+FILE = "frontier_candidates"
+
+
+def points(e: Committed) -> str:
+    """Every point that was run: mean over seeds with its interval, p against its bar, what it costs."""
+    head = ["parameters", "multiply-adds per image", "epochs", "seeds", "last epoch, mean, %", "95 % interval", "sd"]
+    head += ["sd predicted from the images", "without the 15 label errors, %", "bar, %", "p against it"]
+    rows = [_point(row) for row in sizes.rows(e.study("frontier"))]
+    return table([*head, "s per seed"], rows) if rows else "Not run yet."
+
+
+def point(e: Committed, arm: str, column: str) -> str:
+    """One number of one point: mean, interval, p, seeds or without_label_errors."""
+    row = next(row for row in sizes.rows(e.study("frontier")) if row["arm"] == arm)
+    if column == "interval":
+        return span(row["low"], row["high"], "3")
+    if column == "p":
+        return _p(row["p"])
+    return f"{row[column]:,}" if isinstance(row[column], int) else fixed(row[column], "3")
+
+
+def screened(e: Committed) -> str:
+    """What every setting of the screen brings on held-out images, from all runs of its size."""
+    effects = e.measured(FILE)["effects"]
+    rows = [(_setting(row), row["size"], f"{fixed(row['effect'], '3')} ± {row['error']:.3f}") for row in effects]
+    return table(["change", "size", "held-out accuracy, points (± standard error)"], rows)
+
+
+def compared(e: Committed) -> str:
+    """Every run on held-out images, the screen's and those around the choice."""
+    head = ["run", "what differs from the others", "seeds", "held-out %, mean", "weights not averaged, %"]
+    return table(head, [_candidate(row) for row in e.measured(FILE)["candidates"]])
+
+
+# --- pieces ----------------------------------------------------------------------------------------
+
+
+def _point(row: dict) -> tuple:
+    held = "" if row["bar"] is None else f"{row['bar']:g}"
+    numbers = f"**{fixed(row['mean'], '3')}**", span(row["low"], row["high"], "3"), fixed(row["sd"], "3")
+    more = fixed(row["predicted_sd"], "3"), fixed(row["without_label_errors"], "3"), held, _p(row["p"])
+    size = f"{row['parameters']:,}", f"{row['multiply_adds']:,}", row["epochs"], row["seeds"]
+    return *size, *numbers, *more, f"{row['seconds_per_seed']:.0f}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else f"{value:.2g}"
+
+
+def _setting(row: dict) -> str:
+    words = [str(tuple(level)) if isinstance(level, list) else f"{level}" for level in (row["lower"], row["upper"])]
+    return f"{row['setting'].replace('_', ' ')} {words[0]} to {words[1]}"
+
+
+def _candidate(row: dict) -> tuple:
+    usual = {"epochs": 15, "optimiser": "adam", "schedule": "one_cycle", "ema": 0.999}
+    told = [f"{key.replace('_', ' ')} {value}" for key, value in row["settings"].items() if usual.get(key) != value]
+    accuracy, raw = (sum(row[key]) / len(row[key]) for key in ("held_out", "held_out_not_averaged"))
+    return row["candidate"], "; ".join(told), len(row["seeds"]), fixed(accuracy, "3"), fixed(raw, "3")
