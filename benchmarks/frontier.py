@@ -25,6 +25,7 @@ from s6lib import data, models, training
 from s6lib.evidence import probes
 from s6lib.provenance import provenance
 from s6lib.records import Record
+from s6lib.studies import STUDIES
 from s6lib.trial import Trial, make_trial
 
 OUT = Path(__file__).parent.parent / "results" / "bench" / "frontier_candidates.json"
@@ -46,10 +47,8 @@ FACTORS: dict[str, tuple] = {  # the lower and the upper level; widths: see SIZE
 }
 AROUND: dict[str, dict] = {  # against the study's protocol, which is what the screen chose
     "as chosen": {},
-    "average .998": {"ema": 0.998},
-    "average .9995": {"ema": 0.9995},
-    "shift 2": {"shift": 2},
-    "rotation 16": {"rotation": 16.0},
+    "peak rate .03": {"learning_rate": 0.03},
+    "wider at first": {"widths": (10, 14, 16, 19, 19)},
     "distilled, half": {"distillation": 0.5},
 }
 
@@ -161,8 +160,8 @@ def screen(size: str, seeds: list[int], processes: int) -> None:
 
 def around(size: str, seeds: list[int], processes: int) -> None:
     """Runs one change at a time around the study's protocol."""
-    widths = make_trial("frontier", size).widths
-    run({f"{size}, {name}": {"widths": widths, **change} for name, change in AROUND.items()}, seeds, processes)
+    chosen = {key: value for key, value in STUDIES["frontier"].settings(size).items() if key != "network"}
+    run({f"{size}, {name}": chosen | change for name, change in AROUND.items()}, seeds, processes)
 
 
 def main() -> None:

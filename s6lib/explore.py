@@ -4,6 +4,7 @@ Every view is a function from settings to a figure. Without interactive controls
 and published notebooks) the figure is shown alone, at its initial settings.
 """
 
+import difflib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,9 +34,14 @@ def show(draw: Callable[..., Figure | None], **turned: widgets.Widget) -> widget
     return widgets.VBox([*turned.values(), widgets.interactive_output(draw, turned)])
 
 
-def by_name(records: Sequence[Record]) -> dict[str, Record]:
-    """Records by "study/arm"; of several by one name the last."""
-    return {f"{record.trial.study}/{record.name}": record for record in records}
+def here(records: Sequence[Record], asked: Sequence[str]) -> dict[str, Record]:
+    """Records by "study/arm", of several by one name the last; says which of those asked for are not among them."""
+    known = {f"{record.trial.study}/{record.name}": record for record in records}
+    for name in asked:
+        if name and name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            print(f"{name} is not in this run" + (f"; did you mean {close[0]}?" if close else ""))
+    return known
 
 
 # --- arms, seeds, epochs ---------------------------------------------------------------------------
@@ -43,7 +49,7 @@ def by_name(records: Sequence[Record]) -> dict[str, Record]:
 
 def curves(records: Sequence[Record], arms: Sequence[str] = ()) -> widgets.Widget | None:
     """Arms, how many seeds, what is measured and an epoch to choose; the curves, and every seed at that epoch."""
-    known = by_name(records)
+    known = here(records, arms)
     longest = max((record.trial.epochs for record in records), default=1)
     most = max((len(record.seeds) for record in records), default=1)
     chosen = [arm for arm in arms if arm in known] or list(known)[:2]
@@ -87,7 +93,9 @@ def draw_curves(records: Sequence[Record], column: str, seeds: int, epoch: int) 
 
 def compare(records: Sequence[Record], first: str = "", second: str = "") -> widgets.Widget | None:
     """Two arms to choose: their difference in a measure, and the images on which they disagree."""
-    known = by_name(records)
+    known = here(records, (first, second))
+    if not known:
+        return None
     names = list(known)
     starts = [name if name in known else names[min(k, len(names) - 1)] for k, name in enumerate((first, second))]
     return show(
@@ -131,9 +139,9 @@ def draw_playground(name: str, images: int, splits: int, groups: int) -> Figure:
     """The cube of what shares a statistic (left); one output of one digit among changing companions (right)."""
     norm = _norm(name, 2, splits, groups)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    tutorial.cube(left, norm).set_title(f"{name}: red shares its statistic with blue", loc="left")
+    tutorial.cube(left, norm).set_title(f"{name}: blue shares its statistic with orange", loc="left")
     drawn: dict[int | str, torch.Tensor] = {f"{name}, {images}": scatter(name, images, splits, groups)}
-    drawn |= {f"batch, {size}": scatter("batch", size) for size in (4, 128)}
+    drawn |= {f"batch, {size}": scatter("batch", size) for size in (4, 8, 128)}
     tutorial.show_draws(right, drawn)
     right.set(xlabel="normaliser, batch size (images)")
     right.set_title(f"the same pixel of the same digit: sd {drawn[f'{name}, {images}'].std():.2g}", loc="left")

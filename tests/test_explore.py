@@ -50,6 +50,15 @@ def test_it_begins_with_arms_that_are_there(pair, drawn, monkeypatch):
     assert explore.compare(pair, "normalisers/bn", "nobody").children[0].value == "normalisers/bn"
 
 
+def test_an_arm_that_is_not_there_is_named(pair, drawn, capsys):
+    explore.compare(pair, "normalisers/bm", "")
+    assert "normalisers/bm is not in this run; did you mean normalisers/bn?" in capsys.readouterr().out
+
+
+def test_nothing_to_explore(drawn):
+    assert explore.compare([]) is None
+
+
 def test_the_epoch_chosen_is_the_one_shown(pair):
     # the last one of an arm that ends before
     left, right = explore.draw_curves(pair, "test_accuracy", 2, 2).axes

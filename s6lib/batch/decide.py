@@ -173,6 +173,8 @@ def cost(step: Step, found: Sequence[Record]) -> str:
     have = verdicts.select(found, step.study.name)
     arms = [arm for arm in step.study.arms if step.study.run(arm) in step.entries]
     known = [have[arm] for arm in arms if arm in have]
+    if not known:
+        return "none of them timed yet"
     seconds = sum(record.seconds_per_seed * max(0, step.seeds - seeds_of(record)) for record in known)
     unknown = f", {len(arms) - len(known)} arms not timed yet" if len(known) < len(arms) else ""
     return f"about {seconds / 3600:.1f} hours{unknown}"

@@ -53,7 +53,8 @@ def weigh_part(part: Part, records: Records, study: Study, planned: Sequence[int
     found = by_look[-1] if by_look else contrast(part, records, study)
     row: dict[str, Any] = {"text": part.text, "measure": part.measure, "unit": part.unit or MEASURES[part.measure][1]}
     row |= {"relation": part.relation, "bound": part.bound, "margin": part.margin, "weights": part.weights}
-    row |= {"estimate": float(found.mean), "low": float(found.low), "high": float(found.high)}
+    ends = {"estimate": found.mean, "low": found.low, "high": found.high}
+    row |= {key: round(float(value), 9) for key, value in ends.items()}  # 0, not 3e-14, where means are equal
     return row | dict(zip(KINDS, map(float, p_of_part(part, by_look, planned)), strict=True))
 
 

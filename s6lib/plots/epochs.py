@@ -61,7 +61,7 @@ def curves(record: Record) -> Figure:
     accuracy_scale(axes[0], "accuracy (%)")
     loss_scale(axes[1], "loss (nats per image)")
     rates = record.trial.learning_rates()
-    axes[2].step(range(1, len(rates) + 1), rates, where="mid", color=BLACK)
+    axes[2].step(range(1, len(rates) + 1), rates, ".-" if len(rates) == 1 else "-", where="mid", color=BLACK)
     axes[2].set(ylabel="learning rate (per step)", ylim=(0, 1.08 * max(rates)))
     for ax in axes:
         epoch_axis(ax, [record])

@@ -123,7 +123,8 @@ class Record:
         last = self.last()
         mean = f"{last.test_accuracy.mean():.2f} %" if len(last) else "none"
         seeds = "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
-        text = f"{self.name}: {seeds}, {self.trial.epochs} epochs on {self.dataset['title']}, "
+        epochs = "1 epoch" if self.trial.epochs == 1 else f"{self.trial.epochs} epochs"
+        text = f"{self.name}: {seeds}, {epochs} on {self.dataset['title']}, "
         text += f"last-epoch test accuracy {mean}"
         return text + (f", {len(self.diverged)} diverged" if self.diverged else "")
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats as scipy_stats
 
-from s6lib.evidence import images, statistics, verdicts
+from s6lib.evidence import images, statistics, verdicts, wanted
 from s6lib.evidence.measures import by_epoch, published_for, test_accuracy
 from s6lib.evidence.statistics import mean_interval, prediction_interval
 from s6lib.records import Record
@@ -124,8 +124,7 @@ def _claim(row: dict) -> tuple:
     p = "" if row["p"] is None else f"{row['p']:.2g}"
     effects = "<br>".join(verdicts.shown(part).replace("|", "\\|") for part in row["parts"]) or row["note"]
     place = row["place"] or "our own question"
-    more = "" if row["seeds_wanted"] is None else f"about {row['seeds_wanted']:,}"
-    return row["claim"], place, row["sentence"], row["verdict"], p, effects, row["seeds"] or "", more
+    return row["claim"], place, row["sentence"], row["verdict"], p, effects, row["seeds"] or "", wanted.told(row)
 
 
 def _published_last(record: Record) -> str:

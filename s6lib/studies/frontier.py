@@ -25,9 +25,9 @@ def frontier(net: "Stack") -> None:
 PROTOCOL = {
     "network": "frontier",
     "epochs": 15,
-    "batch_size": 128,
+    "batch_size": 64,
     "optimiser": "adam",
-    "learning_rate": 0.015,
+    "learning_rate": 0.02,
     "schedule": "one_cycle",
     "rotation": 12.0,
     "shift": 1,

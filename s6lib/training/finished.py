@@ -36,6 +36,8 @@ def find_or_train_together(
     """
     asked = check_seeds(seeds)
     own = [_own(trial, dataset, precision, asked) for trial in trials]
+    if all(own) and again:
+        print(*map(_trained_before, own), sep="\n")
     if not all(own) and not again and not os.environ.get("S6_CLAIMS"):  # a batch makes records, it borrows none
         found = [records.lookup(paths.reference(), trial, dataset.describe(), precision, asked) for trial in trials]
         if (whole := [record for record in found if record]) and len(whole) == len(trials):
@@ -46,11 +48,16 @@ def find_or_train_together(
     return train_together(trials, dataset, asked, precision, **options)
 
 
-def _own(trial: Trial, dataset: Dataset, precision: str, seeds: list[int]) -> bool:
-    """Whether the current results hold all seeds by today's code, which `train_together` reads."""
+def _own(trial: Trial, dataset: Dataset, precision: str, seeds: list[int]) -> Record | None:
+    """The record if the current results hold all seeds by today's code: what `train_together` reads."""
     exact = resolve_precision(precision, default_device())
     found = records.lookup(paths.interactive_results(), trial, dataset.describe(), exact, seeds)
-    return found is not None and not found.stale
+    return found if found and not found.stale else None
+
+
+def _trained_before(record: Record) -> str:
+    where = paths.relative_to_home(record.path) if record.path else "memory"
+    return f"{record.name}: all its seeds were trained here before; to repeat it, delete {where}"
 
 
 def _origin(record: Record) -> str:

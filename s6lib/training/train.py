@@ -61,7 +61,11 @@ def train_together(
     description = dataset.describe()
     found = [records.read(trial, description, precision, seeds) for trial in trials]
     if missing := [seed for seed in seeds if not all(record and seed in record.seeds for record in found)]:
-        train_missing(trials, dataset.to(device), missing, precision, workers, live)
+        try:
+            train_missing(trials, dataset.to(device), missing, precision, workers, live)
+        except KeyboardInterrupt:
+            print("interrupted; whole epochs are kept, and the same call goes on from them")
+            raise
         found = [records.read(trial, description, precision, seeds) for trial in trials]
     whole = [record for record in found if record and len(record.seeds) == len(seeds)]
     if len(whole) < len(trials):

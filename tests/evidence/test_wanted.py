@@ -52,6 +52,15 @@ def test_more_claims_and_smaller_effects_want_more_seeds():
     assert of(claim, 5.0) == wanted.FEWEST
 
 
+@pytest.mark.parametrize(
+    ("wanted_seeds", "seeds", "said"),
+    [(1200, 10, "about 1,200"), (9, 10, "about 9; the next look is at 20"), (40, 30, "about 40"), (None, 10, "")],
+)
+def test_seeds_wanted_in_words(wanted_seeds, seeds, said):
+    row = {"seeds_wanted": wanted_seeds, "seeds": seeds, "planned_looks": [10, 20, 30]}
+    assert wanted.told(row) == said
+
+
 def test_nothing_is_wanted_of_what_is_decided_or_unknown():
     made = [make_record({"test_accuracy": np.full((5, 20), 99.2) + np.eye(5, 20)}, n) for n in ("bn_l1", "gn_l1")]
     rows = {(row["study"], row["claim"]): row for row in wanted.with_seeds_wanted(verdicts.verdicts(made), made)}

@@ -16,6 +16,7 @@ from s6lib import data, records
 from s6lib.__main__ import main
 from s6lib.batch import runner
 from s6lib.batch.progress import Display
+from s6lib.evidence import statistics
 from s6lib.evidence.images import LABEL_ERRORS
 from s6lib.plots import images as drawn
 from s6lib.report.page import answers, build, claims, images, marks
@@ -271,6 +272,18 @@ def test_leader_is_sure_only_against_arms_it_is_shown_to_beat():
         arm("c", [99, 99, 99.2, 99.1, 99]),
     ]
     assert [one["name"] for one in answers.leader(arms)["tied"]] == ["c"]
+
+
+def test_leader_was_picked_by_its_mean():
+    # p = .022 against each of the others: doubled it is below .05, times the three pairs of arms it is not
+    wave = np.array([-1, 1, -1, 1, 0, 0, 0, 0, 0, 0])
+    arms = [
+        {"name": name, "test": (test := mean + 0.1 * wave), "accuracy": {"mean": test.mean(), "n": 10}}
+        for name, mean in (("a", 99.075), ("b", 99.0), ("c", 99.0))
+    ]
+    p = statistics.difference(arms[0]["test"], arms[1]["test"]).p
+    assert 2 * p < 0.05 < 3 * p
+    assert [one["name"] for one in answers.leader(arms)["tied"]] == ["b", "c"]
 
 
 def test_scale_of_effects_is_alike_each_way():

@@ -63,11 +63,14 @@ def test_a_batch_borrows_nothing(tiny, no_training, monkeypatch, tmp_path):
         training.find_or_train(TRIAL, tiny, 2)
 
 
-def test_one_s_own_go_before_the_reference_run_s(tiny, monkeypatch):
+def test_one_s_own_go_before_the_reference_run_s(tiny, monkeypatch, capsys):
     own = training.find_or_train(TRIAL, tiny, 2, precision="float64", again=True)
     monkeypatch.setenv("S6_TRAIN", "never")
     again = training.find_or_train(TRIAL, tiny, 2, precision="float64")
     assert again.path == own.path
+    capsys.readouterr()
+    training.find_or_train(TRIAL, tiny, 2, precision="float64", again=True)
+    assert f"to repeat it, delete {paths.relative_to_home(own.path)}" in capsys.readouterr().out
     assert paths.interactive_results() in again.path.parents
 
 

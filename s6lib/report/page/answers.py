@@ -1,6 +1,7 @@
 """What a reader wants first: who leads each study, by how much, how surely; then three sentences."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,16 @@ Facts = dict[str, Any]
 def leader(arms: Sequence[Facts]) -> Facts | None:
     """The arm with the highest mean, its lead over the next, and which arms it is not shown to beat.
 
-    It was picked by its mean, so every other arm is tested against it (Welch, two-sided), the p corrected by Holm.
-    Without enough seeds there are no tests: `tied` is None.
+    It was picked by its mean, which favours it, so p is corrected for all pairs of arms and not for its own alone
+    (Welch, two-sided; Holm). Without enough seeds there are no tests: `tied` is None.
     """
     ranked = sorted((arm for arm in arms if len(arm["test"])), key=lambda arm: -arm["accuracy"]["mean"])
     if not ranked:
         return None
     first, others = ranked[0], ranked[1:]
-    found = [statistics.difference(first["test"], arm["test"]) for arm in others]
+    found = [statistics.difference(a["test"], b["test"]) for a, b in combinations(ranked, 2)]  # the leader's first
     enough = all(arm["accuracy"]["n"] >= ENOUGH_SEEDS for arm in ranked)
-    p = statistics.holm([one.p for one in found])
+    p = statistics.holm([one.p for one in found])[: len(others)]
     tied = [arm for arm, value in zip(others, p, strict=True) if not value < LEVEL] if enough else None
     lead = {**difference(found[0], enough), "arm": others[0]} if others else None
     return {"arm": first, "lead": lead, "tied": tied, "others": others, "word": word(tied, others)}

@@ -10,6 +10,7 @@ from typing import Any
 
 from s6lib.evidence.sequential import bounds
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
+from s6lib.evidence.wanted import told
 
 PART = {"verdict": None, "unit": "", "margin": None, "bound": 0, "relation": "above"}  # where a file lacks it
 KINDS = ("supported", "supported, below the margin", "contradicted", "no difference", "undecided", "missing")
@@ -29,7 +30,7 @@ def complete(row: dict[str, Any]) -> dict[str, Any]:
     extra = {
         "seeds": seeds,
         "p": number(row.get("p")),
-        "seeds_wanted": number(row.get("seeds_wanted")),
+        "wanted": told(row) if "seeds_wanted" in row else "",
         "looks": list(row.get("looks") or []),  # seeds an arm
         "planned_looks": list(row.get("planned_looks") or []),
     }
