@@ -86,13 +86,31 @@ def misclassified(record: Record) -> pd.DataFrame:
     return table[table.missed_by > 0].sort_values(order, ascending=[False, False, True], ignore_index=True)
 
 
+def confusions(records: Sequence[Record]) -> np.ndarray:
+    """How many images of each label (rows) a network takes for each digit, the mean over all seeds of all records.
+
+    Float [10, 10]; diverged replicas are left out. The records must be of one data set, else ValueError.
+    """
+    one_data_set("confusions", records)
+    counts, networks = np.zeros((10, 10)), 0
+    for record in records:
+        said = record.predicted[record.non_diverged]  # [R, n]
+        np.add.at(counts, (np.broadcast_to(record.labels, said.shape), said), 1)
+        networks += len(said)
+    return counts / max(1, networks)
+
+
+def one_data_set(what: str, records: Sequence[Record]) -> None:
+    if len({record.dataset["checksum"] for record in records}) > 1:
+        raise ValueError(f"{what}: the records are of different data sets")
+
+
 def commonly_missed(records: Sequence[Record], count: int) -> list[int]:
     """The `count` images that most replicas of all `records` miss, hardest first; ties by image number.
 
     The records must be of one data set, else ValueError.
     """
-    if len({record.dataset["checksum"] for record in records}) > 1:
-        raise ValueError("commonly_missed: the records are of different data sets")
+    one_data_set("commonly_missed", records)
     if not records:
         return []
     missed = sum((~correct(record)).sum(0) for record in records)

@@ -143,6 +143,22 @@ def test_misclassified_order():
     assert set(found.seeds) == {3}
 
 
+def test_confusions_are_means_over_networks():
+    # of three networks in two records two take the 1 for 7, one of them the 2 for 0; a fourth diverged
+    labels, right = np.arange(3), np.eye(10)
+    answers = np.array([[0, 7, 2], [0, 7, 0], [5, 5, 5]])
+    first = make_record(logits=right[answers], labels=labels)
+    first.diverged = [{"seed": 2, "epoch": 1, "step": 1}]
+    second = make_record(logits=right[[labels]], labels=labels)
+    found = images.confusions([first, second])
+    expected = np.zeros((10, 10))
+    expected[[0, 1, 1, 2, 2], [0, 7, 1, 0, 2]] = np.array([3, 2, 1, 1, 2]) / 3
+    np.testing.assert_allclose(found, expected)
+    second.dataset = {**second.dataset, "checksum": "another"}
+    with pytest.raises(ValueError, match="confusions: the records are of different data sets"):
+        images.confusions([first, second])
+
+
 def test_diverged_replicas_are_never_averaged_in():
     # seed 1 fell to chance and then to nan: neither accuracy nor misclassified digits see it
     record = make_record({"test_accuracy": [[99.0, 99.2], [10.0, 10.0], [99.0, 99.4]]})

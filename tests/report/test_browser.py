@@ -113,22 +113,49 @@ def test_other_measure_and_comparison(visit):
     view.wait_for_selector("#chart[data-drawn='regularisers test_loss']")
     view.locator("#curve-group").select_option("1")
     view.wait_for_selector("#chart[data-drawn='normalisers test_loss']")
-    assert view.locator("#legend input").count() == 2
+    lines = view.locator("#legend path")
+    dashes = [lines.nth(k).get_attribute("stroke-dasharray") for k in range(lines.count())]
+    assert dashes == ["6 4", "8 3 2 3"]  # as the curves of ln_l1 and gn_l1
 
 
 def test_any_two_arms_are_compared(visit):
     # one minus the other is the negative of the other minus the one
     view = visit()
-    view.locator("#arm-a").select_option(label="bn_l2")
-    view.locator("#arm-b").select_option(label="gbn")
+    view.locator("#arm-a").select_option(label="regularisers/bn_l2")
+    view.locator("#arm-b").select_option(label="regularisers/gbn")
     there = view.locator("#comparison b").first.inner_text()
-    view.locator("#arm-a").select_option(label="gbn")
-    view.locator("#arm-b").select_option(label="bn_l2")
+    view.locator("#arm-a").select_option(label="regularisers/gbn")
+    view.locator("#arm-b").select_option(label="regularisers/bn_l2")
     back = view.locator("#comparison b").first.inner_text()
     assert there.split(": ")[0] == "bn_l2 − gbn"
     assert there.split(": ")[1] == back.split(": ")[1].replace("+", "~").replace("−", "+").replace("~", "−")
     assert view.locator("#comparison .bars .pair").count() == 10
     assert view.locator("#comparison .tile").count() > 0
+    assert "studies" not in view.locator("#comparison p").first.inner_text()
+
+
+ACROSS = "#compare/regularisers/gbn/normalisers/gn_l1"  # both green, both with triangles
+
+
+def test_arms_of_different_studies_are_told_apart(visit):
+    # the same colour in two studies: two fills, full names, and a word of caution
+    view = visit(ACROSS)
+    bars = view.locator("#comparison .bars .pair").first.locator("i")
+    fills = [bars.nth(k).evaluate("one => getComputedStyle(one, '::before').background") for k in (0, 1)]
+    assert fills[0] != fills[1]
+    text = view.locator("#comparison p").first.inner_text()
+    assert text.startswith("regularisers/gbn − normalisers/gn_l1: ")
+    assert "Different studies: network, optimiser or epochs may differ too." in text
+
+
+def test_comparison_is_in_the_address(visit):
+    # chosen in the menus and read at load
+    view = visit()
+    view.locator("#arm-a").select_option(label="regularisers/gbn")
+    view.locator("#arm-b").select_option(label="normalisers/gn_l1")
+    assert view.url.endswith(ACROSS)
+    there = view.locator("#comparison p").first.inner_text()
+    assert visit(ACROSS).locator("#comparison p").first.inner_text() == there
 
 
 def test_digit_tells_who_misses_it(visit):
@@ -143,12 +170,33 @@ def test_digit_tells_who_misses_it(visit):
     assert not view.locator("#digit").is_visible()
 
 
+def test_digit_is_in_the_address(visit):
+    # while it is open; the address opens it again
+    view = visit("#regularisers/gbn")
+    view.locator("#digits .tile").nth(1).click()
+    title, hash = view.locator("#digit-title").inner_text(), view.evaluate("location.hash")
+    assert title.startswith(f"Test image {hash.removeprefix('#digits/')} ")
+    view.keyboard.press("Escape")
+    view.wait_for_function("location.hash === '#regularisers/gbn'")
+    assert visit(hash).locator("#digit-title").inner_text() == title
+
+
+@pytest.mark.parametrize("id", ["regularisers/<img src=x>", "compare/regularisers/gbn/no", "digits/99999", "100%"])
+def test_unknown_address_is_said(visit, id):
+    # as text; gone once another is chosen
+    view = visit("#" + id)
+    assert view.locator("#nowhere").inner_text().startswith("no such ")
+    assert view.locator("#nowhere").inner_text().endswith(": " + id)
+    view.evaluate("location.hash = '#claims'")
+    view.wait_for_function("document.getElementById('nowhere').textContent === ''")
+
+
 def test_deep_link_opens_a_trial(visit):
     view = visit("#regularisers/gbn")
     assert view.locator("[id='regularisers/gbn']").is_visible()
     assert view.evaluate("document.activeElement.id") == "regularisers/gbn"
     assert view.evaluate("scrollY") > 500
-    assert view.locator("#arm-a option:checked").inner_text() == "gbn"
+    assert view.locator("#arm-a option:checked").inner_text() == "regularisers/gbn"
 
 
 def test_copies_a_command(visit):
@@ -188,6 +236,25 @@ def test_fits_the_window(visit, width):
     view.set_viewport_size({"width": width, "height": 800})
     drawn(view)
     assert view.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [380, 700, 800, 1000, 1250])
+def test_leaderboard_shows_whole_plots(visit, width):
+    # at any width, with no part of a row out of sight
+    view = visit()
+    view.set_viewport_size({"width": width, "height": 800})
+    plots = view.locator("#leaderboard svg.dots")
+    assert min(plots.nth(k).bounding_box()["width"] for k in range(plots.count())) >= 190
+    over = "[...document.querySelectorAll('#leaderboard .scroll')].map((one) => one.scrollWidth - one.clientWidth)"
+    assert set(view.evaluate(over)) == {0}
+
+
+def test_digit_tells_all_on_a_phone(visit):
+    view = visit()
+    view.set_viewport_size({"width": 380, "height": 800})
+    view.locator("#digits .tile").first.click()
+    assert view.locator("#digit .scroll").evaluate("one => one.scrollWidth <= one.clientWidth")
+    assert view.locator("#digit .seeds").first.is_visible()
 
 
 def test_without_javascript(visit):

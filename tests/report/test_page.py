@@ -286,6 +286,58 @@ def test_leader_was_picked_by_its_mean():
     assert [one["name"] for one in answers.leader(arms)["tied"]] == ["b", "c"]
 
 
+def group(name, word, rivals=1, lead=0.5):
+    """A comparison as `answers` reads it: its leader, and `rivals` others, tied where the word is not "clear"."""
+    arms = [{"name": f"{name}_{k}", "label": f"norm {k}" if k < 2 else "long " * 9} for k in range(rivals + 1)]
+    tied = {"clear": [], "not clear": arms[1:], "too few seeds": None}[word]
+    led = {"arm": arms[0], "others": arms[1:], "tied": tied, "word": word, "lead": {"mean": lead, "arm": arms[1]}}
+    return {"name": name, "leader": led}
+
+
+def test_leaders_are_named_in_the_order_of_studies():
+    # those without a clear leader together, where the first of them stands; labels beside names
+    first, last = [group("a", "not clear", lead=0.1), group("b", "clear")], [group("c, d", "not clear")]
+    assert answers.who_leads([*first, *last, group("e", "clear", 2)]) == (
+        "In a and c/d no arm is shown to beat all others; the largest lead is 0.50 points of test accuracy. "
+        "In b, b_0 (norm 0) beats b_1 (norm 1) by 0.50 points of test accuracy. "
+        "In e, e_0 (norm 0) beats both others, the next, e_1 (norm 1), by 0.50 points of test accuracy."
+    )
+    assert answers.named({"name": "x", "label": "long " * 9}) == "x"
+    assert answers.who_leads([group("a", "too few seeds")]) == ""
+
+
+@pytest.mark.parametrize(
+    ("always", "errors", "end"),
+    [
+        (1, 0, "1 of 10,000 test images of MNIST is missed by every seed of every arm"),
+        (1, 1, " is missed by every seed of every arm, a confirmed label error"),
+        (3, 1, " are missed by every seed of every arm, 1 of them a confirmed label error"),
+        (3, 2, " are missed by every seed of every arm, 2 of them confirmed label errors"),
+    ],
+)
+def test_one_image_or_several(always, errors, end):
+    one = {"always": always, "always_errors": errors, "test_images": 10_000, "title": "MNIST"}
+    assert answers.unread(one).endswith(end)
+
+
+def test_digits_that_fail_in_words():
+    # rates by digit, confusions by image; the page says it of its own records
+    found = np.diag([100.0] * 10)
+    found[4, 9], found[9, 4], found[1, 7] = 4, 2, 1
+    text = answers.which_fail(found)
+    assert "percent of their images: 4 (3.8), 9 (2.0) and 1 (1.0)" in text
+    assert "images per network: 4 taken for 9 (4.0), 9 taken for 4 (2.0) and 1 taken for 7 (1.0)" in text
+    assert answers.which_fail(np.eye(10)) == ""
+    assert "Digits missed most" in page([one()])
+
+
+def test_published_curves_are_explained_where_there_are_any():
+    known = one(NAMES.index(("normalisers", "gn_l1")))
+    assert "otted" not in Tags(page([known])).text
+    known.dataset = {**known.dataset, "name": "mnist"}
+    assert Tags(page([known])).text.count("otted") == 2  # beside the chart and below its drawing
+
+
 def test_scale_of_effects_is_alike_each_way():
     scale = marks.Effects([0.3, -2.0])
     assert scale.x(0) == scale.width / 2

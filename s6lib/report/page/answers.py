@@ -11,6 +11,7 @@ from s6lib.evidence.tables import listed
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
 
 Facts = dict[str, Any]
+ONE_LINE = 40  # characters of a label that stands beside an arm's name in a sentence
 
 
 def leader(arms: Sequence[Facts]) -> Facts | None:
@@ -68,25 +69,32 @@ def sentences(groups: Sequence[Facts], claims: Sequence[Facts], sets: Sequence[F
 
 
 def who_leads(groups: Sequence[Facts]) -> str:
-    led = [group["leader"] for group in groups if group["leader"] and group["leader"]["others"]]
-    if not led:
-        return ""
-    clear = [one for one in led if one["word"] == "clear"]
+    """A sentence per comparison with a clear leader, in their order; one for those without, where the first is."""
     open_ = [group for group in groups if group["leader"] and group["leader"]["tied"]]
-    parts = [
-        f"{one['arm']['name']} beats {rivals(one)} by {one['lead']['mean']:.2f} points of test accuracy"
-        for one in clear
-    ]
-    if open_:
-        largest = max(group["leader"]["lead"]["mean"] for group in open_)
-        names = listed([group["name"].replace(", ", "/") for group in open_])
-        parts.append(f"in {names} no arm is shown to beat all others; the largest lead is {largest:.2f} points")
-    text = "; ".join(parts)
-    return f"{text if clear else text[:1].upper() + text[1:]}."
+    parts = []
+    for group in groups:
+        if group["leader"] and group["leader"]["word"] == "clear":
+            parts.append(f"In {short(group)}, {beats(group['leader'])} of test accuracy.")
+        elif open_ and group is open_[0]:
+            largest = max(one["leader"]["lead"]["mean"] for one in open_)
+            nobody = f"In {listed(map(short, open_))} no arm is shown to beat all others"
+            parts.append(f"{nobody}; the largest lead is {largest:.2f} points of test accuracy.")
+    return " ".join(parts)
 
 
-def rivals(led: Facts) -> str:
-    return led["others"][0]["name"] if len(led["others"]) == 1 else f"all {len(led['others'])} others, the next"
+def short(group: Facts) -> str:
+    return str(group["name"]).replace(", ", "/")
+
+
+def beats(led: Facts) -> str:
+    others, rival = len(led["others"]), named(led["lead"]["arm"])
+    whom = rival if others == 1 else f"{'both' if others == 2 else f'all {others}'} others, the next, {rival},"
+    return f"{named(led['arm'])} beats {whom} by {led['lead']['mean']:.2f} points"
+
+
+def named(arm: Facts) -> str:
+    """An arm's name, and what it is where that fits in one line."""
+    return f"{arm['name']} ({arm['label']})" if len(arm["label"]) <= ONE_LINE else str(arm["name"])
 
 
 def fate(claims: Sequence[Facts]) -> str:
@@ -112,7 +120,24 @@ def chance(groups: Sequence[Facts], sets: Sequence[Facts]) -> str:
 
 
 def unread(one: Facts) -> str:
-    verb = "is" if one["always"] == 1 else "are"
-    errors = f", {one['always_errors']} of them confirmed label errors" if one["always_errors"] else ""
+    always, errors = one["always"], one["always_errors"]
+    error = "a confirmed label error" if errors == 1 else "confirmed label errors"
+    which = f", {f'{errors} of them ' * (always > 1)}{error}" if errors else ""
     total = f"{one['test_images']:,} test images of {one['title']}"
-    return f"{one['always']} of {total} {verb} missed by every seed of every arm{errors}"
+    return f"{always} of {total} {'is' if always == 1 else 'are'} missed by every seed of every arm{which}"
+
+
+def which_fail(confusions: np.ndarray) -> str:
+    """The three digits of which the largest share is missed and the three commonest confusions, in words.
+
+    `confusions`, images per network by label and answer [10, 10], as `evidence.images.confusions` gives them.
+    """
+    wrong = confusions * (1 - np.eye(10))
+    if not wrong.any():
+        return ""
+    rates = 100 * wrong.sum(1) / np.maximum(confusions.sum(1), 1)
+    digits = [f"{i} ({rates[i]:.1f})" for i in np.argsort(-rates, kind="stable")[:3] if rates[i]]
+    pairs = [divmod(int(place), 10) for place in np.argsort(-wrong, axis=None, kind="stable")[:3]]
+    taken = [f"{i} taken for {j} ({wrong[i, j]:.1f})" for i, j in pairs if wrong[i, j]]
+    missed = f"Digits missed most, in percent of their images: {listed(digits)}"
+    return f"{missed}; commonest confusions, in images per network: {listed(taken)}. Means over all arms and seeds."

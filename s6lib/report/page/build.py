@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from s6lib import paths, records
 from s6lib.evidence import sizes, verdicts
+from s6lib.evidence.images import confusions
 from s6lib.evidence.measures import correct
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, plain
 from s6lib.evidence.wanted import verdict_rows
@@ -58,7 +59,8 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
         for arm in alike:
             arm |= {"set": place, "guesses": images.guesses(arm["record"], one["numbers"])}
             arm["command"] = reproduce.command(arm["record"])
-        sets.append({**one, "tiles": tiles(one, alike)})
+        which_fail = answers.which_fail(confusions([arm["record"] for arm in alike]))
+        sets.append({**one, "tiles": tiles(one, alike), "which_fail": which_fail})
     rows = verdict_rows(found)
     claimed = [claims.complete(row) for row in rows]
     return {

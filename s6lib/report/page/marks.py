@@ -44,6 +44,13 @@ def swatch(looks: dict[str, str], size: int = 14) -> Markup:
     return drawn(frame, size, body)
 
 
+def stroke(looks: dict[str, str]) -> Markup:
+    """A trial's line as its mean curve is drawn."""
+    line = '<path d="M1,8H35" stroke="{}" stroke-width="2.6" stroke-dasharray="{}"/>'
+    frame = '<svg class="swatch" viewBox="0 0 36 16" width="32" height="14" aria-hidden="true">{}</svg>'
+    return drawn(frame, drawn(line, ink(looks["colour"]), DASHES[looks["line"]]))
+
+
 def definitions() -> Markup:
     """The markers, once for the whole page."""
     shapes = [drawn('<path id="{}" d="{}"/>', mark_id(name), d) for name, d in SHAPES.items()]

@@ -16,7 +16,10 @@
   };
   const swatch = (arm) => make("svg", { class: "swatch", viewBox: "0 0 16 16", width: 14, height: 14, "aria-hidden": "true" },
     make("path", { d: arm.marker, transform: "translate(8 8) scale(5)", fill: arm.colour }));
+  const stroke = (arm) => make("svg", { class: "swatch", viewBox: "0 0 36 16", width: 32, height: 14, "aria-hidden": "true" },
+    make("path", { d: "M1,8H35", stroke: arm.colour, "stroke-width": 2.6, "stroke-dasharray": arm.dash.join(" ") }));
   const signed = (value, digits = 2) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+  const address = (hash) => { history.replaceState(null, "", hash || "#"); $("nowhere").textContent = ""; };
   const ofTheme = (text) => text.replace(/var\((--\w+)\)/g, (_, name) => getComputedStyle(root).getPropertyValue(name).trim());
 
   // --- curves ---
@@ -41,6 +44,7 @@
   const draw = async () => {
     const measure = $("curve-measure").value, group = data.groups[$("curve-group").value], mine = ++number;
     rows = group.arms.flatMap((index) => rowsOf(index, measure));
+    if ($("published-key")) $("published-key").hidden = !rows.some((row) => row.kind === "published");
     const spec = JSON.parse(ofTheme(JSON.stringify(data.charts[measure])));
     spec.data.find((one) => one.name === "rows").values = rows;
     spec.width = $("chart").clientWidth;
@@ -59,7 +63,7 @@
       const box = make("input", { type: "checkbox", "data-arm": index });
       box.checked = !off.has(index);
       box.onchange = () => { box.checked ? off.delete(index) : off.add(index); toggle(group); };
-      return make("label", { title: data.arms[index].label }, box, swatch(data.arms[index]), data.arms[index].name);
+      return make("label", { title: data.arms[index].label }, box, stroke(data.arms[index]), data.arms[index].name);
     });
     $("legend").replaceChildren($("legend").firstElementChild, ...boxes);
   };
@@ -113,7 +117,8 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => view && draw());
 
   // --- who misses an image ---
-  const missedBy = (arm, place) => arm.guesses.filter((guess) => Number(guess[place]) !== data.sets[arm.set].labels[place]).length;
+  const wrong = (arm, place) => arm.guesses.map((guess) => Number(guess[place])).filter((digit) => digit !== data.sets[arm.set].labels[place]);
+  const missedBy = (arm, place) => wrong(arm, place).length;
   const picture = (set, place, more = "") => {
     const sheet = document.querySelector(`#tiles${set} .digit`), one = make("span", { class: `${sheet ? sheet.className : "digit none"} ${more}` });
     one.style.setProperty("--x", place % data.across);
@@ -121,6 +126,7 @@
     if (sheet && sheet.classList.contains("none")) one.textContent = data.sets[set].labels[place];
     return one;
   };
+  let before = ""; // the address that a closed digit leaves
   const openDigit = (set, place) => {
     const one = data.sets[set], label = one.labels[place], n = one.numbers[place];
     const rowsOfArms = data.arms.filter((arm) => arm.set === set && arm.guesses.length).map((arm) => {
@@ -137,8 +143,11 @@
       make("p", {}, "One sign per seed: a dot where it is right, else the digit that it takes the image for."),
       make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "arms and seeds" }, make("table", { class: "who" },
         make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "arm"), make("th", { scope: "col" }, "missed by"), make("th", { scope: "col" }, "seeds"))), make("tbody", {}, ...rowsOfArms))));
-    $("digit").showModal();
+    if (!$("digit").open) $("digit").showModal();
+    before = location.hash.startsWith("#digits/") ? "#digits" : location.hash;
+    address(`#digits/${n}${set ? `/${set + 1}` : ""}`);
   };
+  $("digit").onclose = () => address(before);
   document.addEventListener("click", (event) => {
     const tile = event.target.closest(".tile"), copy = event.target.closest("[data-copy]"), more = event.target.closest(".more");
     if (tile) openDigit(Number(tile.dataset.set), Number(tile.dataset.image));
@@ -159,11 +168,12 @@
   // --- two arms ---
   const fill = (select, chosen) => {
     for (const group of data.groups) {
-      select.append(make("optgroup", { label: group.name }, ...group.arms.map((index) => make("option", { value: index }, data.arms[index].name))));
+      select.append(make("optgroup", { label: group.name }, ...group.arms.map((index) => make("option", { value: index }, data.arms[index].id))));
     }
     select.value = chosen;
-    select.onchange = compare;
+    select.onchange = () => { compare(); address(`#compare/${data.arms[$("arm-a").value].id}/${data.arms[$("arm-b").value].id}`); };
   };
+  const groupOf = (index) => data.groups.findIndex((group) => group.arms.includes(index));
   const pair = (a, b) => {
     if (data.pairs[`${a} ${b}`]) return data.pairs[`${a} ${b}`];
     const [mean, low, high, chance] = data.pairs[`${b} ${a}`] || [null];
@@ -172,30 +182,36 @@
   const compare = () => {
     const [i, j] = [Number($("arm-a").value), Number($("arm-b").value)], a = data.arms[i], b = data.arms[j], found = pair(i, j);
     if (i === j || !found) return $("comparison").replaceChildren(make("p", {}, i === j ? "Choose two different arms." : "These arms cannot be compared: they are of different data sets, or every seed of one diverged."));
-    const [mean, low, high, chance] = found;
+    const [mean, low, high, chance] = found, apart = groupOf(i) !== groupOf(j), study = (arm) => arm.id.split("/")[0];
+    const named = (arm) => apart || a.name === b.name ? arm.id : arm.name;
+    const other = apart ? ` Different ${study(a) === study(b) ? "parts of a study" : "studies"}: network, optimiser or epochs may differ too.` : "";
     const interval = low == null ? ", too few seeds for an interval" : `, 95 % interval [${signed(low)}, ${signed(high)}]`;
     const sure = low == null ? "" : low > 0 || high < 0 ? " The interval leaves out 0: taken alone, this pair differs." : " The interval holds 0: no difference is shown.";
-    const text = make("p", { class: "versus" }, make("b", {}, `${a.name} − ${b.name}: ${signed(mean)} points`),
-      `${interval}.${sure} A seed of ${a.name} beats a seed of ${b.name} in ${Math.round(100 * chance)} % of pairs.`);
-    $("comparison").replaceChildren(text, make("div", { class: "sides" }, perDigit(a, b), disagreements(a, b)));
+    const text = make("p", { class: "versus" }, make("b", {}, `${named(a)} − ${named(b)}: ${signed(mean)} points`),
+      `${interval}.${sure} A seed of ${named(a)} beats a seed of ${named(b)} in ${Math.round(100 * chance)} % of pairs.${other}`);
+    $("comparison").replaceChildren(text, make("div", { class: "sides" }, perDigit(a, b, named), disagreements(a, b)));
   };
-  const perDigit = (a, b) => {
+  const hatched = (colour) => `repeating-linear-gradient(135deg, ${colour} 0 3px, transparent 3px 6px)`;
+  const perDigit = (a, b, named) => {
+    const paint = (arm) => arm === b && a.colour === b.colour ? hatched(b.colour) : arm.colour;
+    const key = (arm) => make("span", {}, make("i", { class: "paint", style: `--c:${paint(arm)}` }), named(arm));
     const most = Math.max(0.01, ...a.by_digit, ...b.by_digit);
-    const bar = (arm, k) => { const one = make("i", {}, arm.by_digit[k].toFixed(1)); one.style.setProperty("--w", `${85 * arm.by_digit[k] / most}%`); one.style.setProperty("--c", arm.colour); return one; };
+    const bar = (arm, k) => { const one = make("i", {}, arm.by_digit[k].toFixed(1)); one.style.setProperty("--w", `${85 * arm.by_digit[k] / most}%`); one.style.setProperty("--c", paint(arm)); return one; };
     const lines = a.by_digit.flatMap((_, k) => [make("b", {}, k), make("span", { class: "pair" }, bar(a, k), bar(b, k))]);
     return make("div", {}, make("h3", {}, "Missed images per digit", make("span", { class: "soft" }, "mean over seeds")),
-      make("p", { class: "keys" }, make("span", {}, swatch(a), a.name), make("span", {}, swatch(b), b.name)), make("div", { class: "bars" }, ...lines));
+      make("p", { class: "keys" }, key(a), key(b)), make("div", { class: "bars" }, ...lines));
   };
   const disagreements = (a, b) => {
     const share = (arm, k) => missedBy(arm, k) / Math.max(1, arm.guesses.length);
     const apart = data.sets[a.set].numbers.map((_, k) => [k, share(a, k) - share(b, k)]).filter(([, d]) => d);
     apart.sort((p, q) => Math.abs(q[1]) - Math.abs(p[1]));
     const tiles = apart.slice(0, 24).map(([k]) => {
-      const n = data.sets[a.set].numbers[k];
-      return make("li", {}, make("button", { type: "button", class: "tile", "data-set": a.set, "data-image": k, "aria-label": `image ${n}: ${a.name} missed by ${missedBy(a, k)}, ${b.name} by ${missedBy(b, k)}` },
-        picture(a.set, k), make("span", { class: "says" }, `${missedBy(a, k)}/${a.guesses.length} : ${missedBy(b, k)}/${b.guesses.length}`)));
+      const n = data.sets[a.set].numbers[k], said = [...wrong(a, k), ...wrong(b, k)].sort(), times = (digit) => said.filter((one) => one === digit).length;
+      const taken = `${data.sets[a.set].labels[k]} → ${said.reduce((best, one) => times(one) > times(best) ? one : best)}`;
+      return make("li", {}, make("button", { type: "button", class: "tile", "data-set": a.set, "data-image": k, "aria-label": `image ${n}, ${taken}: ${a.id} missed by ${missedBy(a, k)}, ${b.id} by ${missedBy(b, k)}` },
+        picture(a.set, k), make("span", { class: "says" }, taken), make("span", { class: "says" }, `${missedBy(a, k)}/${a.guesses.length} : ${missedBy(b, k)}/${b.guesses.length}`)));
     });
-    return make("div", {}, make("h3", {}, "Images on which they disagree", make("span", { class: "soft" }, "among the hardest; seeds that miss it, first arm : second")),
+    return make("div", {}, make("h3", {}, "Images on which they disagree", make("span", { class: "soft" }, "among the hardest; label → commonest wrong answer; seeds that miss it, first arm : second")),
       tiles.length ? make("ul", { class: "tiles" }, ...tiles) : make("p", {}, "None among the hardest images."));
   };
   const first = data.groups.find((group) => group.arms.length > 1) || data.groups[0];
@@ -205,20 +221,41 @@
   fill($("arm-b"), ranked[1] ?? ranked[0]);
   compare();
 
-  // --- deep links: #study/arm opens that trial and chooses it for the comparison ---
-  const follow = () => {
-    const id = decodeURIComponent(location.hash.slice(1)), index = data.arms.findIndex((arm) => arm.id === id);
-    const group = data.groups.findIndex((one) => index >= 0 ? one.arms.includes(index) : one.name === id);
-    if (group < 0) return;
+  // --- the address: #study/arm opens that trial and chooses it for the comparison; #compare/study/arm/study/arm a
+  // comparison; #digits/number an image (of the second data set: /2) ---
+  const ids = data.arms.map((arm) => arm.id);
+  const toPair = (id) => {
+    const [what, ...names] = id.split("/"), a = ids.indexOf(names.slice(0, 2).join("/")), b = ids.indexOf(names.slice(2).join("/"));
+    if (what !== "compare" || a < 0 || b < 0) return false;
+    [$("arm-a").value, $("arm-b").value] = [a, b];
+    compare();
+    $("compare").scrollIntoView();
+    return true;
+  };
+  const toDigit = (id) => {
+    const [, number, set = 1] = id.match(/^digits\/(\d+)(?:\/(\d+))?$/) || [], place = data.sets[set - 1]?.numbers.indexOf(Number(number)) ?? -1;
+    if (place >= 0) openDigit(set - 1, place);
+    return place >= 0;
+  };
+  const toTrial = (id) => {
+    const index = ids.indexOf(id), group = index >= 0 ? groupOf(index) : data.groups.findIndex((one) => one.name.replaceAll(" ", "-") === id);
+    if (group < 0) return false;
     $("curve-group").value = group;
     legend();
     if (view) draw();
-    if (index < 0) return;
+    if (index < 0) return true;
     $("arm-a").value = index;
     if ($("arm-b").value === String(index)) $("arm-b").value = data.groups[group].arms.find((other) => other !== index) ?? index;
     compare();
     $(id).scrollIntoView();
     $(id).focus({ preventScroll: true });
+    return true;
+  };
+  const follow = () => {
+    let id = location.hash.slice(1);
+    try { id = decodeURIComponent(id); } catch { /* no code in it: as it stands */ }
+    const there = !id || toPair(id) || toDigit(id) || toTrial(id) || $(id);
+    $("nowhere").textContent = there ? "" : `no such ${id.startsWith("digits/") ? "digit here" : "trial"}: ${id}`;
   };
   addEventListener("hashchange", follow);
   follow();
