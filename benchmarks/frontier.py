@@ -45,11 +45,11 @@ FACTORS: dict[str, tuple] = {  # the lower and the upper level; widths: see SIZE
     "widths": (0, 1),
     "normaliser": ("batch", "ghost"),
 }
-AROUND: dict[str, dict] = {  # against the study's protocol, which is what the screen chose
-    "as chosen": {},
+AROUND: dict[str, dict] = {  # against what the screen chose: the study's protocol but for the peak rate, chosen here
+    "peak rate .02": {"learning_rate": 0.02},
     "peak rate .03": {"learning_rate": 0.03},
-    "wider at first": {"widths": (10, 14, 16, 19, 19)},
-    "distilled, half": {"distillation": 0.5},
+    "wider at first": {"learning_rate": 0.02, "widths": (10, 14, 16, 19, 19)},
+    "distilled, half": {"learning_rate": 0.02, "distillation": 0.5},
 }
 
 

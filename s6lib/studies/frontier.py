@@ -27,7 +27,7 @@ PROTOCOL = {
     "epochs": 15,
     "batch_size": 64,
     "optimiser": "adam",
-    "learning_rate": 0.02,
+    "learning_rate": 0.03,
     "schedule": "one_cycle",
     "rotation": 12.0,
     "shift": 1,
