@@ -5,6 +5,9 @@ from s6lib.report.committed import Committed
 from s6lib.report.text import fixed, span, table
 
 FILE = "frontier_candidates"
+# What the candidates differ in, and its value where one does not say.
+VARIED = {"rotation": 0.0, "shift": 0, "learning_rate": 0.0, "batch_size": 0, "label_smoothing": 0.0, "widths": ""}
+VARIED |= {"normaliser": "batch", "distillation": 0.0}
 
 
 def points(e: Committed) -> str:
@@ -33,9 +36,10 @@ def screened(e: Committed) -> str:
 
 
 def compared(e: Committed) -> str:
-    """Every run on held-out images, the screen's and those around the choice."""
-    head = ["run", "what differs from the others", "seeds", "held-out %, mean", "weights not averaged, %"]
-    return table(head, [_candidate(row) for row in e.measured(FILE)["candidates"]])
+    """Every run on held-out images, the screen's and those around its choice."""
+    head = ["run", *(name.replace("_", " ") for name in VARIED), "seeds", "held-out %, mean", "not averaged, %"]
+    rows = sorted(e.measured(FILE)["candidates"], key=lambda row: (-len(row["settings"]), _place(row["candidate"])))
+    return table(head, map(_candidate, rows))
 
 
 # --- pieces ----------------------------------------------------------------------------------------
@@ -59,7 +63,13 @@ def _setting(row: dict) -> str:
 
 
 def _candidate(row: dict) -> tuple:
-    usual = {"epochs": 15, "optimiser": "adam", "schedule": "one_cycle", "ema": 0.999}
-    told = [f"{key.replace('_', ' ')} {value}" for key, value in row["settings"].items() if usual.get(key) != value]
+    found = [row["settings"].get(name, usual) for name, usual in VARIED.items()]
+    levels = ["–".join(map(str, level)) if isinstance(level, list) else level for level in found]
     accuracy, raw = (sum(row[key]) / len(row[key]) for key in ("held_out", "held_out_not_averaged"))
-    return row["candidate"], "; ".join(told), len(row["seeds"]), fixed(accuracy, "3"), fixed(raw, "3")
+    return row["candidate"], *levels, len(row["seeds"]), fixed(accuracy, "3"), fixed(raw, "3")
+
+
+def _place(name: str) -> tuple[str, int]:
+    """Run 10 after run 9."""
+    start, _, number = name.rpartition("run ")
+    return (start, int(number)) if start else (name, 0)

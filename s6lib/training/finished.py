@@ -36,8 +36,8 @@ def find_or_train_together(
     """
     asked = check_seeds(seeds)
     own = [_own(trial, dataset, precision, asked) for trial in trials]
-    if all(own) and again:
-        print(*map(_trained_before, own), sep="\n")
+    if again and all(own):
+        print(*[_trained_before(record) for record in own if record], sep="\n")
     if not all(own) and not again and not os.environ.get("S6_CLAIMS"):  # a batch makes records, it borrows none
         found = [records.lookup(paths.reference(), trial, dataset.describe(), precision, asked) for trial in trials]
         if (whole := [record for record in found if record]) and len(whole) == len(trials):

@@ -122,7 +122,8 @@ def test_the_images_predict_the_spread():
     p = source.uniform(0, 0.2, 500)
     missed = source.random((200, 500)) < p
     labels = np.zeros(500, int)
-    record = make_record(logits=9.0 * np.eye(10)[missed.astype(int)], labels=labels)
+    accuracy = {"test_accuracy": 100 * (1 - missed.mean(1, keepdims=True))}
+    record = make_record(accuracy, logits=9.0 * np.eye(10)[missed.astype(int)], labels=labels)
     found = images.spread(record)
     assert found.predicted == pytest.approx(100 * (p * (1 - p)).sum() ** 0.5 / 500, rel=0.03)
     assert found.p > 0.01
