@@ -8,6 +8,7 @@ from s6lib.evidence import images, statistics
 from s6lib.evidence.measures import correct, last
 from s6lib.models import multiply_adds
 from s6lib.records import Record
+from s6lib.records.record import RAW
 from s6lib.studies import STUDIES
 
 FILE = "frontier.json"
@@ -17,8 +18,9 @@ STUDY = "frontier"
 def rows(found: Iterable[Record]) -> list[dict]:
     """The study's records by size and budget: last epoch in percent, mean with its 95 % interval over seeds.
 
-    `sd` is over seeds, `predicted_sd` what independent errors per image give. `p` is one-sided, Student's t, against
-    the hypothesis that the true mean is at most `bar`; None where no claim sets one. Multiply-adds are per image.
+    `sd` is over seeds, `predicted_sd` what independent errors per image give. `last_weights` is the mean without the
+    weights' moving average. `p` is one-sided, Student's t, against the hypothesis that the true mean is at most `bar`;
+    None where no claim sets one. Multiply-adds are per image.
     """
     ours = [record for record in found if record.trial.study == STUDY and record.name in STUDIES[STUDY].arms]
     return sorted(map(_row, ours), key=lambda row: (row["epochs"], row["parameters"], row["arm"]))
@@ -47,6 +49,7 @@ def _row(record: Record) -> dict:
         "high": found.high,
         "bar": bound,
         "p": p,
+        "last_weights": float(last(record, RAW[1]).mean()) if RAW[1] in record.history else None,
         "without_label_errors": without(record, images.LABEL_ERRORS),
         "seconds_per_seed": record.seconds_per_seed,
     }

@@ -1,6 +1,10 @@
 """Values about accuracy against size: the points, how their recipe was chosen, what it is."""
 
+import numpy as np
+
 from s6lib.evidence import sizes
+from s6lib.evidence.images import LABEL_ERRORS
+from s6lib.evidence.measures import correct
 from s6lib.report.committed import Committed
 from s6lib.report.text import fixed, span, table
 
@@ -26,6 +30,13 @@ def point(e: Committed, arm: str, column: str) -> str:
     if column == "p":
         return _p(row["p"])
     return f"{row[column]:,}" if isinstance(row[column], int) else fixed(row[column], "3")
+
+
+def missed(e: Committed, arm: str) -> str:
+    """The test images that every seed of a point misses, and how many of them are confirmed label errors."""
+    right = correct(e.records[f"frontier/{arm}"])
+    always = np.flatnonzero(~right.any(0))
+    return f"{len(always)} test images, {len(set(always.tolist()) & set(LABEL_ERRORS))} of them"
 
 
 def screened(e: Committed) -> str:

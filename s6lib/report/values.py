@@ -16,7 +16,9 @@ VALUES: dict[str, Callable[..., str]] = {
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if function.__module__ == module.__name__ and not name.startswith("_")
 }
-VALUES |= {f"frontier_{name}": getattr(frontier, name) for name in ("points", "point", "screened", "compared")}
+VALUES |= {
+    f"frontier_{name}": getattr(frontier, name) for name in ("points", "point", "missed", "screened", "compared")
+}
 VALUES |= {"gallery": gallery.page, "floors": lambda e: architecture.floors()}
 
 
