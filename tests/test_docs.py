@@ -175,7 +175,7 @@ def test_readme_is_short_and_its_first_screen_says_it_all():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     first = "\n".join(lines[:40])
     assert len(lines) < 120
-    assert first.count("\n- ") == 3
+    assert first.count("\n- ") == 4
     for part in ("results/reference/regularisers.png", "make run-all", "make test", "docs/results.md"):
         assert part in first
 
