@@ -82,7 +82,7 @@ check: lint ## lint, types, the numbers that README and docs quote, fast tests (
 	$(PYTEST) -q -n 2 -m "not slow" --ignore=tests/faults
 
 test: check ## check, then slow tests, one notebook of each kind replayed, a small batch, a short fault suite
-	$(PYTEST) -q -n 2 -m slow --ignore=tests/faults
+	$(PYTEST) -q -n 2 --dist loadscope -m slow --ignore=tests/faults
 	$(MAKE) --no-print-directory nbval NOTEBOOKS="$(KINDS)"
 	$(SCRATCH) $(VENV)/python -m s6lib run --study normalisers --trial gn_l1,l1_lambda --seeds 2 --epochs 1 --results "$$folder"
 	$(PYTEST) -q -n 2 tests/faults
