@@ -1,7 +1,7 @@
 """Which recipe for a small network? Chosen on held-out training images; the test images are not loaded.
 
-    python benchmarks/frontier.py screen      # which settings matter, all of them at once
-    python benchmarks/frontier.py around      # then one change at a time around what was chosen
+    python benchmarks/frontier.py screen             # which settings matter, all of them at once
+    python benchmarks/frontier.py around --seeds 4   # then one change at a time around what was chosen
 
 Everything trains on the first 50,000 training images of MNIST and is evaluated on its last 10,000, with seeds from 100
 on, which final runs do not use. `screen` is a two-level fractional factorial design, 2^(7-3) of resolution IV: in its
@@ -32,9 +32,9 @@ OUT = Path(__file__).parent.parent / "results" / "bench" / "frontier_candidates.
 FIRST_SEED, HELD_OUT = 100, 10_000
 
 START = {"epochs": 15, "optimiser": "adam", "schedule": "one_cycle", "ema": 0.999}  # of every run of the screen
-SIZES = {  # widths: evenly growing, and wider where maps are small
-    "p10k": ((8, 12, 16, 20, 20), (6, 10, 16, 20, 25)),
-    "p3k": ((5, 8, 9, 10, 10), (4, 7, 9, 10, 12)),
+SIZES = {  # widths: evenly growing, and wider where maps are small, which the screen compares; wider at first
+    "p10k": ((8, 12, 16, 20, 20), (6, 10, 16, 20, 25), (10, 14, 16, 19, 19)),
+    "p3k": ((5, 8, 9, 10, 10), (4, 7, 9, 10, 12), (6, 8, 9, 9, 9)),
 }
 FACTORS: dict[str, tuple] = {  # the lower and the upper level; widths: see SIZES
     "rotation": (8.0, 12.0),
@@ -44,12 +44,6 @@ FACTORS: dict[str, tuple] = {  # the lower and the upper level; widths: see SIZE
     "label_smoothing": (0.0, 0.05),
     "widths": (0, 1),
     "normaliser": ("batch", "ghost"),
-}
-AROUND: dict[str, dict] = {  # against what the screen chose: the study's protocol but for the peak rate, chosen here
-    "peak rate .02": {"learning_rate": 0.02},
-    "peak rate .03": {"learning_rate": 0.03},
-    "wider at first": {"learning_rate": 0.02, "widths": (10, 14, 16, 19, 19)},
-    "distilled, half": {"learning_rate": 0.02, "distillation": 0.5},
 }
 
 
@@ -65,6 +59,15 @@ def screened(size: str) -> list[dict]:
     return [START | run | {"widths": SIZES[size][run["widths"]]} for run in runs]
 
 
+def changes(size: str) -> dict[str, dict]:
+    """What is tried around the screen's choice: the study's protocol but for the peak rate, which was chosen here."""
+    chosen = {key: value for key, value in STUDIES["frontier"].settings(size).items() if key != "network"}
+    chosen |= {"learning_rate": 0.02}
+    tried = {"peak rate .02": {}, "peak rate .03": {"learning_rate": 0.03}}
+    tried |= {"wider at first": {"widths": SIZES[size][2]}, "distilled, half": {"distillation": 0.5}}
+    return {name: chosen | change for name, change in tried.items()}
+
+
 def effects(rows: list[dict], size: str) -> list[dict]:
     """Per setting: the mean held-out accuracy at its upper level minus that at its lower, points, and the standard
     error that the spread over seeds within runs gives it."""
@@ -72,19 +75,23 @@ def effects(rows: list[dict], size: str) -> list[dict]:
     within = [(x - mean) ** 2 for row, mean in zip(rows, means, strict=True) for x in row["held_out"]]
     error = 2 * math.sqrt(sum(within) / max(1, len(within) - len(rows)) / len(within))
     found = []
-    for name, (lower, upper) in (FACTORS | {"widths": SIZES[size]}).items():
+    for name, (lower, upper) in (FACTORS | {"widths": SIZES[size][:2]}).items():
         low, high = (
             [mean for mean, row in zip(means, rows, strict=True) if row["settings"][name] == _plain(level)]
             for level in (lower, upper)
         )
-        effect = sum(high) / len(high) - sum(low) / len(low)
-        found.append({"size": size, "setting": name, "lower": _plain(lower), "upper": _plain(upper), "effect": effect})
-        found[-1]["error"] = error
+        row = {"size": size, "setting": name, "lower": _plain(lower), "upper": _plain(upper)}
+        found.append(row | {"effect": sum(high) / len(high) - sum(low) / len(low), "error": error})
     return found
 
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+def as_written(settings: dict) -> dict:
+    """Settings as the file has them."""
+    return {key: _plain(value) for key, value in settings.items()}
 
 
 def candidate(settings: dict) -> Trial:
@@ -111,7 +118,7 @@ def tried(name: str, settings: dict, seeds: list[int]) -> dict:
     last = record.last()
     return {
         "candidate": name,
-        "settings": {key: _plain(value) for key, value in settings.items()},
+        "settings": as_written(settings),
         "seeds": record.seeds,
         "held_out": last.test_accuracy.tolist(),
         "held_out_loss": last.test_loss.tolist(),
@@ -124,7 +131,7 @@ def tried(name: str, settings: dict, seeds: list[int]) -> dict:
 def run(jobs: dict[str, dict], seeds: list[int], processes: int) -> list[dict]:
     """The rows of all jobs, those in the file and those trained now, `processes` side by side; kept as they finish."""
     rows = state()["candidates"]
-    done = {row["candidate"]: row for row in rows if row["seeds"] == seeds}
+    done = {row["candidate"]: row for row in rows if row["seeds"] == seeds and _same(row, jobs)}
     with ProcessPoolExecutor(processes) as pool:
         waiting = [pool.submit(tried, name, settings, seeds) for name, settings in jobs.items() if name not in done]
         for finished in as_completed(waiting):
@@ -134,6 +141,11 @@ def run(jobs: dict[str, dict], seeds: list[int], processes: int) -> list[dict]:
             write(candidates=rows)
             print(f"{row['candidate']}: {sum(row['held_out']) / len(seeds):.3f} %, {row['seconds']:.0f} s", flush=True)
     return [done[name] for name in jobs]
+
+
+def _same(row: dict, jobs: dict[str, dict]) -> bool:
+    """Whether the file's row is of a job as it is now, and not of one that had its name."""
+    return row["candidate"] in jobs and row["settings"] == as_written(jobs[row["candidate"]])
 
 
 def state() -> dict:
@@ -159,9 +171,8 @@ def screen(size: str, seeds: list[int], processes: int) -> None:
 
 
 def around(size: str, seeds: list[int], processes: int) -> None:
-    """Runs one change at a time around the study's protocol."""
-    chosen = {key: value for key, value in STUDIES["frontier"].settings(size).items() if key != "network"}
-    run({f"{size}, {name}": chosen | change for name, change in AROUND.items()}, seeds, processes)
+    """Runs one change at a time around the screen's choice."""
+    run({f"{size}, {name}": settings for name, settings in changes(size).items()}, seeds, processes)
 
 
 def main() -> None:

@@ -239,5 +239,14 @@ def test_effects_are_those_put_in():
 @pytest.mark.parametrize("size", frontier.SIZES)
 def test_candidates_keep_below_the_size(size):
     limit = {"p10k": 10_000, "p3k": 3_000}[size]
-    for settings in frontier.screened(size):
+    for settings in [*frontier.screened(size), *frontier.changes(size).values()]:
         assert count_parameters(frontier.candidate(settings).build()) < limit
+
+
+def test_committed_candidates_are_those_the_script_would_run():
+    jobs = {f"p10k, run {i}": settings for i, settings in enumerate(frontier.screened("p10k"))}
+    jobs |= {f"p10k, {name}": settings for name, settings in frontier.changes("p10k").items()}
+    rows = frontier.state()["candidates"]
+    assert {row["candidate"] for row in rows} == set(jobs)
+    assert all(frontier._same(row, jobs) for row in rows)
+    assert not frontier._same(rows[0] | {"settings": {}}, jobs)

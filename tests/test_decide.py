@@ -122,6 +122,12 @@ def start(copy, *words):
     return subprocess.Popen(command, cwd=copy, env=around, **pipes)
 
 
+def test_what_was_never_timed_has_no_hours():
+    step = decide.Step(STUDIES["regularisers"], 10, ("bn", "gbn"))
+    assert decide.cost(step, []) == "none of them timed yet"
+    assert decide.cost(step, [make_record(name="bn", study="regularisers")]).endswith("hours, 1 arm not timed yet")
+
+
 @pytest.mark.slow
 def test_the_worked_example_decides_and_goes_on_after_a_kill(copy):
     # killed once in its first training; afterwards verdicts.json says what the printed text says

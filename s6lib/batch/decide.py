@@ -176,7 +176,8 @@ def cost(step: Step, found: Sequence[Record]) -> str:
     if not known:
         return "none of them timed yet"
     seconds = sum(record.seconds_per_seed * max(0, step.seeds - seeds_of(record)) for record in known)
-    unknown = f", {len(arms) - len(known)} arms not timed yet" if len(known) < len(arms) else ""
+    left = len(arms) - len(known)
+    unknown = f", {left} arm{'s' * (left > 1)} not timed yet" if left else ""
     return f"about {seconds / 3600:.1f} hours{unknown}"
 
 

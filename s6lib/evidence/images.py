@@ -75,8 +75,10 @@ def spread(record: Record) -> Spread:
     accuracy, expected = last(record, "test_accuracy"), predicted_sd(record)
     if not expected > 0:
         return Spread(float("nan"), expected, float("nan"))
-    below = scipy_stats.chi2.cdf(accuracy.var(ddof=1) * (len(accuracy) - 1) / expected**2, len(accuracy) - 1)
-    return Spread(float(accuracy.std(ddof=1)), expected, float(2 * min(below, 1 - below)))
+    free = len(accuracy) - 1
+    statistic = accuracy.var(ddof=1) * free / expected**2
+    p = 2 * min(scipy_stats.chi2.cdf(statistic, free), scipy_stats.chi2.sf(statistic, free))
+    return Spread(float(accuracy.std(ddof=1)), expected, float(p))
 
 
 def misclassified(record: Record) -> pd.DataFrame:

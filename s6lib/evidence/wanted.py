@@ -36,7 +36,7 @@ def with_seeds_wanted(rows: Sequence[dict], found: Iterable[Record]) -> list[dic
 
 def told(row: dict) -> str:
     """The seeds wanted in words: "about 36", "about 3; the next look is at 10"; nothing where none can be said."""
-    if row["seeds_wanted"] is None:
+    if row.get("seeds_wanted") is None:
         return ""
     later = [look for look in row["planned_looks"] if look > row["seeds"]]
     more = f"; the next look is at {later[0]}" if later and row["seeds_wanted"] < later[0] else ""

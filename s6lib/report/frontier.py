@@ -23,12 +23,10 @@ def points(e: Committed) -> str:
 
 
 def point(e: Committed, arm: str, column: str) -> str:
-    """One number of one point: mean, interval, p, seeds or without_label_errors."""
+    """One number of one point: its interval, or a column of frontier.json."""
     row = next(row for row in sizes.rows(e.study("frontier")) if row["arm"] == arm)
     if column == "interval":
         return span(row["low"], row["high"], "3")
-    if column == "p":
-        return _p(row["p"])
     return f"{row[column]:,}" if isinstance(row[column], int) else fixed(row[column], "3")
 
 
@@ -57,15 +55,11 @@ def compared(e: Committed) -> str:
 
 
 def _point(row: dict) -> tuple:
-    held = "" if row["bar"] is None else f"{row['bar']:g}"
+    held, p = ("" if row[key] is None else f"{row[key]:.3g}" for key in ("bar", "p"))
     numbers = f"**{fixed(row['mean'], '3')}**", span(row["low"], row["high"], "3"), fixed(row["sd"], "3")
-    more = fixed(row["predicted_sd"], "3"), fixed(row["without_label_errors"], "3"), held, _p(row["p"])
+    more = fixed(row["predicted_sd"], "3"), fixed(row["without_label_errors"], "3"), held, p
     size = f"{row['parameters']:,}", f"{row['multiply_adds']:,}", row["epochs"], row["seeds"]
     return *size, *numbers, *more, f"{row['seconds_per_seed']:.0f}"
-
-
-def _p(value: float | None) -> str:
-    return "" if value is None else f"{value:.2g}"
 
 
 def _setting(row: dict) -> str:

@@ -1,6 +1,7 @@
 """Finished records are shown instead of training again; nothing else is."""
 
 import dataclasses
+import importlib
 import json
 import shutil
 
@@ -72,6 +73,16 @@ def test_one_s_own_go_before_the_reference_run_s(tiny, monkeypatch, capsys):
     training.find_or_train(TRIAL, tiny, 2, precision="float64", again=True)
     assert f"to repeat it, delete {paths.relative_to_home(own.path)}" in capsys.readouterr().out
     assert paths.interactive_results() in again.path.parents
+
+
+def test_who_interrupts_is_told_that_epochs_are_kept(tiny, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("s6lib.training.train"), "train_missing", stop)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(TRIAL, tiny, 2, precision="float64")
+    assert "the same call goes on from them" in capsys.readouterr().out
 
 
 def test_data_that_cannot_be_had(tiny, reference, monkeypatch, capsys, no_training):

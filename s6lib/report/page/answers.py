@@ -88,7 +88,8 @@ def short(group: Facts) -> str:
 
 def beats(led: Facts) -> str:
     others, rival = len(led["others"]), named(led["lead"]["arm"])
-    whom = rival if others == 1 else f"{'both' if others == 2 else f'all {others}'} others, the next, {rival},"
+    all_ = "both" if others == 2 else f"all {others}"
+    whom = rival if others == 1 else f"{all_} others, the next, {rival},"
     return f"{named(led['arm'])} beats {whom} by {led['lead']['mean']:.2f} points"
 
 
@@ -122,7 +123,8 @@ def chance(groups: Sequence[Facts], sets: Sequence[Facts]) -> str:
 def unread(one: Facts) -> str:
     always, errors = one["always"], one["always_errors"]
     error = "a confirmed label error" if errors == 1 else "confirmed label errors"
-    which = f", {f'{errors} of them ' * (always > 1)}{error}" if errors else ""
+    some = f"{errors} of them " if always > 1 else ""
+    which = f", {some}{error}" if errors else ""
     total = f"{one['test_images']:,} test images of {one['title']}"
     return f"{always} of {total} {'is' if always == 1 else 'are'} missed by every seed of every arm{which}"
 

@@ -30,7 +30,7 @@ def complete(row: dict[str, Any]) -> dict[str, Any]:
     extra = {
         "seeds": seeds,
         "p": number(row.get("p")),
-        "wanted": told(row) if "seeds_wanted" in row else "",
+        "wanted": told(row),
         "looks": list(row.get("looks") or []),  # seeds an arm
         "planned_looks": list(row.get("planned_looks") or []),
     }
