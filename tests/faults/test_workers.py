@@ -40,8 +40,10 @@ class Script:
 
     def start(self) -> subprocess.Popen:
         around = {**os.environ, "S6_LAB": str(self.lab), "OMP_NUM_THREADS": "1", "S6_QUIET": ""}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        self.started.append(subprocess.Popen([sys.executable, str(self.file)], env=around, **pipes))
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": around}
+        # where the tests themselves run behind a shell's &, SIGINT is ignored, and children would inherit that
+        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.started.append(subprocess.Popen([sys.executable, str(self.file)], **options))
         return self.started[-1]
 
     def run(self) -> str:
