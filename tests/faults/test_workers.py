@@ -17,7 +17,7 @@ from batch_project import commands, until
 from s6lib import records
 
 pytestmark = pytest.mark.slow
-ROUNDS = 20 if FULL else 2
+ROUNDS = 20 if FULL else 1
 WAIT = 300  # seconds, on a machine that is busy otherwise
 # A plain script, without `if __name__ == "__main__"`, and with images that no worker could load by name.
 SCRIPT = """
