@@ -1,8 +1,8 @@
 """Does it matter which seeds train together? `python benchmarks/groupings.py` writes results/bench/groupings.json.
 
-The same seeds alone, by eight and all together, on the bundled digits in float32: rounding parts the trainings after some
-steps, and what is left must be equal in distribution. Paired by seed: the mean difference of last-epoch test accuracy to
-training alone, with its 95 % interval; and Kolmogorov and Smirnov's test that accuracies come from one distribution.
+The same seeds alone, by eight and all together, on the bundled digits in float32: rounding parts the trainings after
+some steps, and what is left must be equal in distribution. Paired by seed: the mean difference of last-epoch test
+accuracy to training alone, with its 95 % interval; and Kolmogorov and Smirnov's test of one distribution.
 """
 
 import argparse
@@ -58,7 +58,9 @@ def main() -> None:
     about = {"seeds": options.seeds, "epochs": options.epochs, "finished": time.strftime("%Y-%m-%d")}
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "groupings.json"
-    path.write_text(json.dumps(about | {"rows": rows, "provenance": provenance("batch", "regularisers")}, indent=1) + "\n")
+    path.write_text(
+        json.dumps(about | {"rows": rows, "provenance": provenance("batch", "regularisers")}, indent=1) + "\n"
+    )
     print(*rows, sep="\n")
 
 

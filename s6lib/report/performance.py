@@ -103,14 +103,18 @@ def chosen_anew(e: Committed) -> str:
     found = e.measured("speedrun_chosen")["candidates"]
     accuracy = [statistics.mean_interval(one["held_out"]) for one in found]
     held = [f"{a.mean:.3f} ({a.sd:.3f})" for a in accuracy]
-    rows = [(one["candidate"], one["settings"]["epochs"], len(one["seeds"]), h) for one, h in zip(found, held, strict=True)]
+    rows = [
+        (one["candidate"], one["settings"]["epochs"], len(one["seeds"]), h) for one, h in zip(found, held, strict=True)
+    ]
     return table(["candidate", "epochs", "seeds", "held-out %, mean (sd)"], rows)
 
 
 def equivalences(e: Committed) -> str:
     """Every test that bfloat16 is as accurate as float32: last epochs of a one-cycle schedule on MNIST."""
     head = ["arm", "epochs", "seeds each", "float32, mean % (sd)", "bfloat16, mean % (sd)", "difference, points", "p"]
-    return table(head, [_equivalence(e, path.stem) for path in sorted((e.results / "bench").glob("equivalence_*.json"))])
+    return table(
+        head, [_equivalence(e, path.stem) for path in sorted((e.results / "bench").glob("equivalence_*.json"))]
+    )
 
 
 def groupings(e: Committed) -> str:
