@@ -25,7 +25,7 @@ def accuracies(seeds: int, together: int, epochs: int) -> np.ndarray:
     """Last-epoch test accuracy, percent, of seeds 0 to `seeds` - 1, trained `together` at a time in this process."""
     trial, images = make_trial("regularisers", "bn", epochs=epochs, batch_size=64), data.load("digits")
     parts = [list(range(k, min(k + together, seeds))) for k in range(0, seeds, together)]
-    records = [training.train(trial, images, part, "float32", workers=1, save=False) for part in parts]
+    records = [training.train(trial, images, part, precision="float32", workers=1, save=False) for part in parts]
     return np.concatenate([record.last().test_accuracy for record in records])
 
 
