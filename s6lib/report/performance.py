@@ -26,7 +26,7 @@ def rung(e: Committed, name: str, what: str) -> str:
         "accuracy": f"{found.mean:.3f} % (sd {found.sd:.3f}, interval {span(found.low, found.high, '3')})",
         "seconds": f"{one['seconds_per_seed']:.3g}",
         "seeds": str(found.n),
-        "p": f"{scipy_stats.ttest_1samp(one['test_accuracy'], 99.4, alternative='greater').pvalue:.3f}",
+        "p": f"{scipy_stats.ttest_1samp(one['test_accuracy'], 99.4, alternative='greater').pvalue:.2g}",
     }
     return texts[what]
 
