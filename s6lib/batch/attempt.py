@@ -27,7 +27,7 @@ from s6lib.batch.folders import STALE, clear, locked, remove, remove_empty, sock
 from s6lib.batch.plan import data_fingerprint, difference, part_path, run_key
 from s6lib.provenance import ALWAYS, PACKAGE
 from s6lib.records import RecordError, plain_text
-from s6lib.records.parts import commit_folder
+from s6lib.records.files import commit_folder
 
 STOP = threading.Event()  # set when this process is asked to end; runs elsewhere look for the stop file
 GRACE = 5  # seconds between asking a child to end and killing it

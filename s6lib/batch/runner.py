@@ -34,7 +34,7 @@ from s6lib.batch.plan import PlanError, Run, State, make_plan, part_path, read_n
 from s6lib.batch.pool import default_jobs, gpus, make_executor
 from s6lib.batch.progress import Display, count, count_of, describe, duration, heartbeat, total_left
 from s6lib.processes import cores
-from s6lib.records import plain_text
+from s6lib.records import plain_text, replace_file
 from s6lib.records.reading import ASKED
 from s6lib.report.page import PAGE
 
@@ -450,9 +450,7 @@ def write_asked(folder: Path, states: Iterable[State]) -> None:
             trial, part = name.rsplit("/", 1)
             if (key := part.split(".")[1]) not in asked.setdefault(trial, []):
                 asked[trial].append(key)
-    temporary = folder / f".{ASKED}.{os.getpid()}"
-    temporary.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / ASKED)
+    replace_file(folder / ASKED, (json.dumps(asked, indent=1) + "\n").encode())
 
 
 def first_line(text: str) -> str:

@@ -16,7 +16,6 @@ claims are one family, our own questions on the same arms another.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ from numpy.typing import ArrayLike
 from s6lib.evidence import sequential, statistics
 from s6lib.evidence.measures import MEASURES, left_out
 from s6lib.evidence.statistics import Difference
-from s6lib.records import Record
+from s6lib.records import Record, replace_file
 from s6lib.studies import STUDIES
 from s6lib.studies.base import Claim, Part, Study
 from s6lib.trial import make_trial
@@ -257,7 +256,5 @@ def shown(part: dict) -> str:
 def write(rows: Iterable[dict], folder: Path, name: str = FILE) -> None:
     """The rows as `name` of the run in `folder`, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}.{os.getpid()}"
     text = json.dumps(plain(rows), indent=1, allow_nan=False, ensure_ascii=False)
-    temporary.write_text(f"{text}\n", encoding="utf-8")
-    temporary.replace(folder / name)
+    replace_file(folder / name, f"{text}\n".encode())

@@ -10,7 +10,9 @@ import pandas as pd
 
 from s6lib import paths
 from s6lib.provenance import source_fingerprint
-from s6lib.records.parts import claim, is_part_name, load, part_folders, plain_text, read_head, trial_of
+from s6lib.records.files import plain_text
+from s6lib.records.head import read_head, trial_of
+from s6lib.records.parts import claim, is_part_name, load, part_folders
 from s6lib.records.record import Record, RecordError
 
 if TYPE_CHECKING:

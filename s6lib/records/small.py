@@ -14,7 +14,8 @@ import numpy as np
 
 from s6lib import data
 from s6lib.records import images
-from s6lib.records.parts import add, check, load, part_folders, read_head
+from s6lib.records.head import check, read_head
+from s6lib.records.parts import add, load, part_folders
 from s6lib.records.reading import find
 from s6lib.records.record import Record, RecordError
 

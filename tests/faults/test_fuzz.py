@@ -14,7 +14,7 @@ from s6lib import records
 from s6lib.batch import plan
 from s6lib.provenance import source_fingerprint
 from s6lib.records import Record, RecordError
-from s6lib.records.parts import _digest
+from s6lib.records.head import digest_of
 from s6lib.records.small import small
 from s6lib.trial import make_trial
 
@@ -76,7 +76,7 @@ def resign(folder: Path, name: str) -> None:
         head.pop("sha256", None)
         if name != "record.json":
             head["files"][name] = records.sha256(folder / name)
-        file.write_text(json.dumps({**head, "sha256": _digest(head)}))
+        file.write_text(json.dumps({**head, "sha256": digest_of(head)}))
     except (ValueError, AttributeError, TypeError, RecursionError):
         pass  # no JSON any more: nothing to sign
 

@@ -362,4 +362,4 @@ def test_batch_makes_the_page(tmp_path, monkeypatch, capsys):
     runner.Batch(runner.Request(results=tmp_path, run="x"), [], 1, Display()).make_page()
     assert "report: " in capsys.readouterr().out
     assert (tmp_path / "x" / "report.html").stat().st_size > 1e5
-    assert not list(Path(tmp_path / "x").glob("*.new"))
+    assert not list(Path(tmp_path / "x").glob(".*"))

@@ -17,7 +17,7 @@ from s6lib.evidence.measures import correct
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, plain
 from s6lib.evidence.wanted import verdict_rows
 from s6lib.plots.style import FLOOR, NAMES
-from s6lib.records import Record
+from s6lib.records import Record, replace_file
 from s6lib.report.page import PAGE, TABLE, answers, charts, claims, facts, images, marks, reproduce
 from s6lib.studies import STUDIES
 from s6lib.studies.base import MARGIN
@@ -38,9 +38,7 @@ def write(folder: Path) -> Path:
     if points := sizes.rows(found):
         verdicts.write(points, folder, sizes.FILE)
     for name, text in ((TABLE, leaderboard(content["groups"])), (PAGE, render(content))):
-        temporary = folder / f".{name}.new"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+        replace_file(folder / name, text.encode())
     return folder / PAGE
 
 
