@@ -504,7 +504,7 @@ def test_properties():
     # Predictions are the largest logits, the last epoch is the trial's, one line says it all.
     record = record_of(0, 3)
     assert record.name == "gbn"
-    assert record.predictions.tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert record.predicted.tolist() == [[0, 1, 2, 3, 4]] * 2
     assert record.last().test_accuracy.tolist() == [95.0, 98.0]
     assert record.describe() == "gbn: 2 seeds, 2 epochs on digits, last-epoch test accuracy 96.50 %"
 

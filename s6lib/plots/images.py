@@ -168,7 +168,7 @@ def lacking(why: str) -> str:
 def confusion(records: Sequence[Record], *, ax: Axes) -> str:
     """Errors only, summed over seeds: how often label i is taken for j."""
     (record,) = records
-    guesses = record.predictions[record.non_diverged]
+    guesses = record.predicted[record.non_diverged]
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (np.broadcast_to(record.labels, guesses.shape), guesses), 1)
     np.fill_diagonal(counts, 0)

@@ -43,8 +43,6 @@ def split(record: Record) -> list[Record]:
 
 def select(record: Record, seeds: list[int]) -> Record:
     rows = [record.seeds.index(seed) for seed in seeds]
-    kept = record.seeds if record.weight_seeds is None else record.weight_seeds
-    weighed = [row for row, seed in enumerate(kept) if seed in seeds]
     return dataclasses.replace(
         record,
         seeds=seeds,
@@ -53,8 +51,7 @@ def select(record: Record, seeds: list[int]) -> Record:
         logits=None if record.logits is None else record.logits[rows],
         predicted=record.predicted[rows],
         probabilities=None if record.probabilities is None else record.probabilities[:, rows],
-        weights={name: value[weighed] for name, value in record.weights.items()},
-        weight_seeds=[kept[row] for row in weighed],
+        **record.weights_of(seeds),
         diverged=[entry for entry in record.diverged if entry["seed"] in seeds],
     )
 

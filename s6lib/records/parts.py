@@ -141,7 +141,7 @@ def _write_files(record: Record, folder: Path, finished: str) -> None:
         "trial": record.trial.settings(),
         "dataset": record.dataset,
         "seeds": record.seeds,
-        "weight_seeds": record.seeds if record.weight_seeds is None else record.weight_seeds,
+        "weight_seeds": record.with_weights,
         "diverged": record.diverged,
         "provenance": record.provenance,
         "finished": finished or record.provenance.get("finished") or now,  # the provenance's: a converted record
@@ -200,6 +200,5 @@ def _check_contents(record: Record) -> None:
     percent = record.history[["train_accuracy", "test_accuracy"]]
     if not percent.map(lambda value: 0 <= value <= 100).all(axis=None):
         raise ValueError("history.csv has accuracies that are not within 0 to 100")
-    weighed = record.seeds if record.weight_seeds is None else record.weight_seeds
-    if any(value.shape[:1] != (len(weighed),) for value in record.weights.values()):
-        raise ValueError(f"weights.safetensors holds tensors that are not of {len(weighed)} replicas")
+    if any(value.shape[:1] != (len(record.with_weights),) for value in record.weights.values()):
+        raise ValueError(f"weights.safetensors holds tensors that are not of {len(record.with_weights)} replicas")

@@ -239,8 +239,7 @@ def _weights(pieces: list, order: list[int]) -> dict:
     """The weights, and the seeds they are of: those in `order` whose part kept them."""
     at: dict[int, tuple[Record, int]] = {}
     for one, new in pieces:
-        kept = one.seeds if one.weight_seeds is None else one.weight_seeds
-        at |= {seed: (one, row) for row, seed in enumerate(kept if one.weights else []) if seed in new}
+        at |= {seed: (one, row) for row, seed in enumerate(one.with_weights) if seed in new}
     seeds = [seed for seed in order if seed in at]
     names = at[seeds[0]][0].weights if seeds else {}
     weights = {name: np.stack([at[seed][0].weights[name][at[seed][1]] for seed in seeds]) for name in names}

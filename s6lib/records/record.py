@@ -1,5 +1,6 @@
 """A record in memory."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,11 +64,6 @@ class Record:
         return self.trial.name
 
     @property
-    def predictions(self) -> np.ndarray:
-        """Predicted classes, uint8 [R, n]."""
-        return self.predicted
-
-    @property
     def confidence(self) -> np.ndarray:
         """Probability of the predicted class, float32 [R, n]; of a small record to within 0.016 and 7 % of its odds."""
         return self._probability_of(self.predicted) if self.probabilities is None else self.probabilities[0]
@@ -89,11 +85,21 @@ class Record:
         return np.take_along_axis(probability, classes[..., None].astype(int), -1)[..., 0]
 
     @property
+    def with_weights(self) -> list[int]:
+        """The seeds that `weights` are of, in their order; none where no weights were kept."""
+        return [] if not self.weights else self.seeds if self.weight_seeds is None else self.weight_seeds
+
+    def weights_of(self, seeds: Collection[int]) -> dict:
+        """The fields `weights` and `weight_seeds` of a record of these seeds, as far as their weights were kept."""
+        rows = [row for row, seed in enumerate(self.with_weights) if seed in seeds]
+        weights = {name: value[rows] for name, value in self.weights.items()} if rows else {}
+        return {"weights": weights, "weight_seeds": [self.with_weights[row] for row in rows]}
+
+    @property
     def weighed(self) -> list[int]:
         """Positions in `weights` of the replicas that did not diverge; none where no weights were kept."""
-        bad, seeds = {entry["seed"] for entry in self.diverged}, self.seeds
-        seeds = seeds if self.weight_seeds is None else self.weight_seeds
-        return [k for k, seed in enumerate(seeds if self.weights else []) if seed not in bad]
+        bad = {entry["seed"] for entry in self.diverged}
+        return [k for k, seed in enumerate(self.with_weights) if seed not in bad]
 
     @property
     def non_diverged(self) -> list[int]:
