@@ -21,7 +21,7 @@ from s6lib.batch.progress import Display
 from s6lib.batch.runner import Request
 from s6lib.evidence import forecast, verdicts
 from s6lib.evidence.wanted import verdict_rows
-from s6lib.records import Record
+from s6lib.records import Record, counted
 from s6lib.studies import STUDIES
 from s6lib.studies.base import Claim, Study
 
@@ -177,7 +177,7 @@ def cost(step: Step, found: Sequence[Record]) -> str:
         return "none of them timed yet"
     seconds = sum(record.seconds_per_seed * max(0, step.seeds - seeds_of(record)) for record in known)
     left = len(arms) - len(known)
-    unknown = f", {left} arm{'s' * (left > 1)} not timed yet" if left else ""
+    unknown = f", {counted(left, 'arm')} not timed yet" if left else ""
     return f"about {seconds / 3600:.1f} hours{unknown}"
 
 

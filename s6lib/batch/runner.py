@@ -32,9 +32,9 @@ from s6lib.batch.chunks import chunks, part_of
 from s6lib.batch.folders import remove_finished_checkpoints, remove_stale_attempts, run_lock
 from s6lib.batch.plan import PlanError, Run, State, make_plan, part_path, read_notebook, read_studies, state_of
 from s6lib.batch.pool import default_jobs, gpus, make_executor
-from s6lib.batch.progress import Display, count, count_of, describe, duration, heartbeat, total_left
+from s6lib.batch.progress import Display, describe, duration, heartbeat, total_left
 from s6lib.processes import cores
-from s6lib.records import plain_text, replace_file
+from s6lib.records import counted, plain_text, replace_file
 from s6lib.records.reading import ASKED
 from s6lib.report.page import PAGE
 
@@ -194,8 +194,8 @@ def headline(request: Request, plan: list[Run]) -> str:
     sets = ", ".join(dict.fromkeys(str(run.settings.get("dataset", "?")) for run in plan))
     jobs, shared = trials_at_a_time(request, plan), ""
     if not request.scheduler and not gpus():
-        shared = f" of up to {count_of(workers_each(request, jobs), 'worker')} on {count_of(cores(), 'core')}"
-    head = f"profile {request.profile}: data set {sets}, {count(plan)}, JOBS={jobs}{shared}"
+        shared = f" of up to {counted(workers_each(request, jobs), 'worker')} on {counted(cores(), 'core')}"
+    head = f"profile {request.profile}: data set {sets}, {counted(len(plan), 'trial')}, JOBS={jobs}{shared}"
     return f"{head}, results in {request.folder}"
 
 
@@ -409,7 +409,8 @@ class Batch:
 
     def stop(self, why: str, code: int) -> int:
         unfinished = [run.name for run in self.plan if run.name not in self.rows]
-        self.display.line(f"interrupted by {why}; {count(unfinished)} unfinished, nothing that was finished is lost.")
+        left = counted(len(unfinished), "trial")
+        self.display.line(f"interrupted by {why}; {left} unfinished, nothing that was finished is lost.")
         if code == 1:
             self.display.line("unfinished: " + ", ".join(unfinished))
         self.display.line("The same command continues from the last epochs.")

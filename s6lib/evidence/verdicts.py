@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 from s6lib.evidence import sequential, statistics
 from s6lib.evidence.measures import MEASURES, left_out
 from s6lib.evidence.statistics import Difference
-from s6lib.records import Record, replace_file
+from s6lib.records import Record, counted, replace_file
 from s6lib.studies import STUDIES
 from s6lib.studies.base import Claim, Part, Study
 from s6lib.trial import make_trial
@@ -215,7 +215,7 @@ def reservations(study: Study, claim: Claim, records: Records) -> list[str]:
     reasons = []
     if not looks_made(used, planned):
         have = min(len(record.seeds) for record in used)
-        reasons.append(f"{have} seed{'s' * (have != 1)}; the first look is at {planned[0]}, seeds 0 on")
+        reasons.append(f"{counted(have, 'seed')}; the first look is at {planned[0]}, seeds 0 on")
     if other := sorted({r.dataset["name"] for r in used if r.dataset["name"] != study.plan.dataset}):
         reasons.append(f"on {' and '.join(other)}, not {study.plan.dataset}")
     return reasons + [line for record in used if (line := other_settings(study, record))]

@@ -35,3 +35,4 @@ from s6lib.records.record import RAW as RAW
 from s6lib.records.record import WEIGHT_NORMS as WEIGHT_NORMS
 from s6lib.records.record import Record as Record
 from s6lib.records.record import RecordError as RecordError
+from s6lib.records.record import counted as counted

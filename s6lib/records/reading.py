@@ -13,7 +13,7 @@ from s6lib.provenance import source_fingerprint
 from s6lib.records.files import plain_text
 from s6lib.records.head import read_head, trial_of
 from s6lib.records.parts import claim, is_part_name, load, part_folders
-from s6lib.records.record import Record, RecordError
+from s6lib.records.record import Record, RecordError, counted
 
 if TYPE_CHECKING:
     from s6lib.trial import Trial
@@ -104,7 +104,7 @@ def where(record: Record) -> str:
     """In words: where a record lies, in how many parts, and what was left out there."""
     if record.path is None:
         return f"{record.name}: not saved"
-    parts = "1 part" if len(record.parts) == 1 else f"{len(record.parts)} parts"
+    parts = counted(len(record.parts), "part")
     return "\n".join([f"{paths.relative_to_home(record.path)}: {parts}", *record.left_out])
 
 
@@ -157,8 +157,7 @@ def _finished(part: Part) -> tuple[str, str]:
 
 
 def _count(folder: Path, number: int, what: str) -> list[str]:
-    parts = "1 part" if number == 1 else f"{number} parts"
-    return [f"{folder}: {parts} {what} left out"] if number else []
+    return [f"{folder}: {counted(number, 'part')} {what} left out"] if number else []
 
 
 # --- together --------------------------------------------------------------------------------------

@@ -20,6 +20,11 @@ NO_WEIGHTS = "this record is kept in its small form, without weights: train it t
 PRECISIONS = ("auto", "float32", "bfloat16", "float64")
 
 
+def counted(number: int, what: str) -> str:
+    """In words: "1 seed", "5 seeds"."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 class RecordError(Exception):
     """A record that cannot be used; the message names the path and what is wrong with it."""
 
@@ -128,10 +133,8 @@ class Record:
         """One line: what was recorded, for how many seeds, where."""
         last = self.last()
         mean = f"{last.test_accuracy.mean():.2f} %" if len(last) else "none"
-        seeds = "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
-        epochs = "1 epoch" if self.trial.epochs == 1 else f"{self.trial.epochs} epochs"
-        text = f"{self.name}: {seeds}, {epochs} on {self.dataset['title']}, "
-        text += f"last-epoch test accuracy {mean}"
+        seeds, epochs = counted(len(self.seeds), "seed"), counted(self.trial.epochs, "epoch")
+        text = f"{self.name}: {seeds}, {epochs} on {self.dataset['title']}, last-epoch test accuracy {mean}"
         return text + (f", {len(self.diverged)} diverged" if self.diverged else "")
 
     def first_batch(self) -> str:
