@@ -88,7 +88,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def make_request(arguments: argparse.Namespace):
-    from s6lib.batch.runner import Request, results_folder
+    from s6lib.batch.request import Request, results_folder
 
     overrides = {name: value for name in OVERRIDES if (value := getattr(arguments, name))}
     overrides |= {name: number(name, overrides[name], int) for name in ("seeds", "epochs") if name in overrides}
@@ -139,7 +139,7 @@ def show_plan(request, count: bool) -> int:
     """A line per trial: its state, its notebook, every setting as it would run, and how it differs from its arm."""
     from s6lib.batch.plan import arm_differences, state_of
     from s6lib.batch.progress import Display
-    from s6lib.batch.runner import check
+    from s6lib.batch.request import check
 
     check(request)
     runs, display = request.plan(), Display()

@@ -19,6 +19,7 @@ from s6lib.__main__ import main
 from s6lib.batch import attempt, folders, plan, pool, progress, runner
 from s6lib.batch.chunks import can_be_split, chunks, part_of, train_part
 from s6lib.batch.cluster import expected, start
+from s6lib.batch import request as request_module
 from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook, state_of
 from s6lib.trial import make_trial
 
@@ -91,7 +92,7 @@ REFUSED = {
 def test_refused_before_anything_is_written(project, monkeypatch, capsys, case):
     """Attacks 19 and 20: exit code 2 within 2 s, one line that says what is valid, and no file."""
     monkeypatch.chdir(project.path)
-    monkeypatch.setattr(runner, "MIRROR", ("127.0.0.1", 1))
+    monkeypatch.setattr(request_module, "MIRROR", ("127.0.0.1", 1))
     monkeypatch.setenv("S6_DATA_DIR", str(project.path / "no data"))
     words, message = REFUSED[case]
     before, start = sorted(project.path.rglob("*")), time.monotonic()
@@ -403,12 +404,12 @@ def some_runs(count: int, seeds: int = 5) -> list[plan.Run]:
 def test_trials_and_their_workers_share_the_cores(monkeypatch, cores, trials, asked, jobs, workers):
     # Never more busy threads than cores, unless that is asked for, and no core idle by default; the headline says it.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    for module in (runner, pool):
+    for module in (request_module, runner, pool):
         monkeypatch.setattr(module, "cores", lambda: cores)
-    request, runs = runner.Request(**asked), some_runs(trials)
-    assert runner.trials_at_a_time(request, runs) == jobs
-    assert runner.workers_each(request, jobs) == workers
-    assert f"JOBS={jobs} of up to {workers} worker" in runner.headline(request, runs)
+    request, runs = request_module.Request(**asked), some_runs(trials)
+    assert request_module.trials_at_a_time(request, runs) == jobs
+    assert request_module.workers_each(request, jobs) == workers
+    assert f"JOBS={jobs} of up to {workers} worker" in request_module.headline(request, runs)
     spec = runner.Batch(request, runs, jobs, progress.Display())._common(Path("x"))
     assert (spec["threads"], spec["workers"]) == (max(1, cores // jobs), workers)
 

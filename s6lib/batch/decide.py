@@ -18,7 +18,7 @@ from s6lib import records
 from s6lib.batch import runner
 from s6lib.batch.plan import PlanError, names, one_of
 from s6lib.batch.progress import Display
-from s6lib.batch.runner import Request
+from s6lib.batch.request import Request
 from s6lib.evidence import forecast, verdicts
 from s6lib.evidence.wanted import verdict_rows
 from s6lib.records import Record, counted

@@ -259,8 +259,11 @@ class State:
     folder: Path | None = None
 
     @property
-    def diverged(self) -> list[dict]:
-        return [entry for head in self.heads for entry in head["diverged"]]
+    def diverged(self) -> str:
+        """Which seeds diverged, and when; "" where none did."""
+        bad = [entry for head in self.heads for entry in head["diverged"]]
+        parts = [f"seed {entry['seed']} at epoch {entry['epoch']}, step {entry['step']}" for entry in bad]
+        return f"diverged: {', '.join(parts)}" if bad else ""
 
 
 def run_key(settings: dict) -> str:
@@ -331,8 +334,8 @@ def difference(old: dict, new: dict) -> str:
 
 def data_fingerprint(dataset: str) -> str | None:
     """A hash over the data set's files; None for the bundled digits, and where the files are not there (yet)."""
-    folder = paths.data_dir() / (DATASETS.get(dataset) or "") / "raw"
-    if not DATASETS.get(dataset) or not folder.is_dir():
+    folder = paths.raw_folder(dataset)
+    if not folder or not folder.is_dir():
         return None
     digest = hashlib.sha256()
     for file in sorted([*folder.glob("*-ubyte"), *folder.glob("*-int")]):

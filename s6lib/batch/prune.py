@@ -6,7 +6,7 @@ from pathlib import Path
 from s6lib.batch.folders import remove, remove_empty, run_lock
 from s6lib.batch.plan import part_path, read_run, state_of, unreadable
 from s6lib.batch.progress import Display
-from s6lib.batch.runner import Request, check
+from s6lib.batch.request import Request, check
 from s6lib.records.parts import is_part_name
 from s6lib.records.reading import ASKED
 from s6lib.report.page import PAGE, TABLE
