@@ -137,9 +137,10 @@ def plain(text: str) -> object:
 
 def show_plan(request, count: bool) -> int:
     """A line per trial: its state, its notebook, every setting as it would run, and how it differs from its arm."""
-    from s6lib.batch.plan import arm_differences, state_of
+    from s6lib.batch.plan import arm_differences
     from s6lib.batch.progress import Display
     from s6lib.batch.request import check
+    from s6lib.batch.state import state_of
 
     check(request)
     runs, display = request.plan(), Display()

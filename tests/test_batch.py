@@ -17,10 +17,12 @@ from batch_project import SWEEP, TRAIN, TRIVIAL, Project
 from s6lib import data, records, training
 from s6lib.__main__ import main
 from s6lib.batch import attempt, folders, plan, pool, progress, runner
+from s6lib.batch import request as request_module
+from s6lib.batch import state as state_module
 from s6lib.batch.chunks import can_be_split, chunks, part_of, train_part
 from s6lib.batch.cluster import expected, start
-from s6lib.batch import request as request_module
-from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook, state_of
+from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook
+from s6lib.batch.state import state_of
 from s6lib.trial import make_trial
 
 ROOT = Path(__file__).parent.parent
@@ -202,7 +204,7 @@ def test_other_parameters_are_another_run(done):
 def test_changed_data_files_run_again(done, monkeypatch):
     run, results = done
     edit(run_file(results), data="old")
-    monkeypatch.setattr(plan, "data_fingerprint", lambda name: "new")
+    monkeypatch.setattr(state_module, "data_fingerprint", lambda name: "new")
     assert state_of(run, results).reason == "the data files changed"
 
 

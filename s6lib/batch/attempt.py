@@ -23,7 +23,8 @@ from typing import IO, Any
 
 from s6lib import records
 from s6lib.batch.folders import STALE, clear, locked, remove, remove_empty, socket_folder, work_folder
-from s6lib.batch.plan import data_fingerprint, difference, part_path, run_key
+from s6lib.batch.plan import difference
+from s6lib.batch.state import data_fingerprint, part_path, run_key
 from s6lib.provenance import ALWAYS, PACKAGE, versions
 from s6lib.records import RecordError, plain_text
 from s6lib.records.files import commit_folder

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from s6lib.batch.plan import PlanError, Run, state_of
+from s6lib.batch.plan import PlanError, Run
+from s6lib.batch.state import state_of
 from s6lib.records.parts import remove_dead_partials
 
 try:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from s6lib import paths
-from s6lib.batch.plan import PlanError, Run, make_plan, state_of
+from s6lib.batch.plan import PlanError, Run, make_plan
 from s6lib.batch.pool import default_jobs, gpus
+from s6lib.batch.state import state_of
 from s6lib.processes import cores
 from s6lib.records import counted
 

@@ -28,10 +28,11 @@ from s6lib import paths
 from s6lib.batch import attempt, folders
 from s6lib.batch.chunks import chunks, part_of
 from s6lib.batch.folders import remove_finished_checkpoints, remove_stale_attempts, run_lock
-from s6lib.batch.plan import PlanError, Run, State, part_path, read_notebook, read_studies, state_of
+from s6lib.batch.plan import PlanError, Run, read_notebook, read_studies
 from s6lib.batch.pool import make_executor
 from s6lib.batch.progress import Display, describe, duration, heartbeat, total_left
 from s6lib.batch.request import Request, check, check_reach, headline, trials_at_a_time, workers_each
+from s6lib.batch.state import State, part_path, state_of
 from s6lib.processes import cores
 from s6lib.records import counted, plain_text, replace_file
 from s6lib.records.reading import ASKED

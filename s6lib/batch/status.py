@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 from s6lib.batch import folders
-from s6lib.batch.plan import Run, State, state_of
+from s6lib.batch.plan import Run
 from s6lib.batch.progress import Display, describe, duration, heartbeat, total_left
 from s6lib.batch.request import Request, check, headline, trials_at_a_time
+from s6lib.batch.state import State, state_of
 from s6lib.records import plain_text
 
 
