@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from s6lib import data
 from s6lib.evidence.controls import changed
-from s6lib.evidence.images import commonly_missed, misclassified, per_image_errors
+from s6lib.evidence.images import answers_by_label, commonly_missed, misclassified, per_image_errors
 from s6lib.evidence.measures import who
 from s6lib.plots.style import data_title, panel, said_empty, say, title
 from s6lib.records import Record, counted
@@ -168,9 +168,7 @@ def lacking(why: str) -> str:
 def confusion(records: Sequence[Record], *, ax: Axes) -> str:
     """Errors only, summed over seeds: how often label i is taken for j."""
     (record,) = records
-    guesses = record.predicted[record.non_diverged]
-    counts = np.zeros((10, 10), int)
-    np.add.at(counts, (np.broadcast_to(record.labels, guesses.shape), guesses), 1)
+    counts = answers_by_label(record)
     np.fill_diagonal(counts, 0)
     bar = {"label": f"errors (images, summed over {who(record)})", "shrink": 0.8, "ticks": MaxNLocator(integer=True)}
     text = pd.DataFrame(counts).map(lambda n: str(n) if n else "")
