@@ -116,8 +116,8 @@ def upcoming(study: Study, claim: Claim, have: verdicts.Records) -> int:
 
 
 def seeds_of(record: Record | None) -> int:
-    """n, where seeds 0 to n - 1 are there."""
-    return next(n for n in range(len(record.seeds) + 1) if n not in record.seeds) if record else 0
+    """Seeds 0 to n - 1 that are there: n; 0 without a record."""
+    return record.seeds_from_0 if record else 0
 
 
 def replace_with(request: Request, step: Step) -> Request:

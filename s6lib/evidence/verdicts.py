@@ -114,7 +114,7 @@ def _one_sided(part: Part, found: Difference) -> tuple[list, list, list]:
 
 def looks_made(records: Sequence[Record], planned: Sequence[int]) -> list[int]:
     """The looks, as numbers of seeds, for which every record has all seeds from 0 on."""
-    return [look for look in planned if all(set(range(look)) <= set(record.seeds) for record in records)]
+    return [look for look in planned if all(record.seeds_from_0 >= look for record in records)]
 
 
 # --- claims ----------------------------------------------------------------------------------------

@@ -112,6 +112,12 @@ class Record:
         bad = {entry["seed"] for entry in self.diverged}
         return [r for r, seed in enumerate(self.seeds) if seed not in bad]
 
+    @property
+    def seeds_from_0(self) -> int:
+        """How many seeds 0, 1, ... there are without a gap."""
+        have = set(self.seeds)
+        return next(number for number in range(len(have) + 1) if number not in have)
+
     def last(self) -> pd.DataFrame:
         """The history's last epoch, one row per seed that reached it."""
         return self.history[self.history.epoch == self.trial.epochs].sort_values("seed")
