@@ -24,7 +24,7 @@ import torch
 from s6lib import data, models, training
 from s6lib.evidence import probes
 from s6lib.provenance import provenance
-from s6lib.records import Record
+from s6lib.records import Record, replace_file
 from s6lib.studies import STUDIES
 from s6lib.trial import Trial, make_trial
 
@@ -156,9 +156,7 @@ def state() -> dict:
 def write(**parts: list) -> None:
     """Replaces parts of the file, which is never half-written."""
     about = {"provenance": provenance("batch", "frontier"), "finished": time.strftime("%Y-%m-%d")}
-    temporary = OUT.with_suffix(".new")
-    temporary.write_text(json.dumps(state() | parts | about, indent=1) + "\n")
-    temporary.replace(OUT)
+    replace_file(OUT, (json.dumps(state() | parts | about, indent=1) + "\n").encode())
 
 
 def screen(size: str, seeds: list[int], processes: int) -> None:

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 
+from s6lib.processes import cores
+
 # who -> module and class. A module is imported only in the process that runs its contestant.
 CONTESTANTS = {
     "s6lib": "ours.Fused",
@@ -22,10 +24,6 @@ CONTESTANTS = {
     "JAX": "peers_jax.Vmap",
 }
 FIRST, LAST = 5, 20  # losses averaged at the start and at the end of a short training
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(job: dict, script: str = __file__) -> dict:
