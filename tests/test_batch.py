@@ -4,8 +4,6 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -113,14 +111,6 @@ WRONG = [(1.5, "int"), (True, "int"), (None, "float"), ("1", "int | list[int]"),
 def test_types():
     assert all(fits(value, annotation) for value, annotation in RIGHT)
     assert not any(fits(value, annotation) for value, annotation in WRONG)
-
-
-@pytest.mark.parametrize("words", [["--help"], ["plan"], ["status"], ["plan", "--count"]])
-def test_answers_without_torch_or_papermill(project, words):
-    code = "import sys; from s6lib.__main__ import main; main(sys.argv[1:])"
-    check = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, 'papermill' in sys.modules)); "
-    run = subprocess.run([sys.executable, "-c", check + code, *words], cwd=project.path, capture_output=True, text=True)
-    assert run.stdout.splitlines()[-1] == "False False", run.stderr
 
 
 def test_every_listed_notebook_is_there():
