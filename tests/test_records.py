@@ -17,7 +17,7 @@ from s6lib import records
 from s6lib.provenance import source_fingerprint
 from s6lib.records import Record, RecordError, parts
 from s6lib.records.convert import convert
-from s6lib.records.head import digest_of
+from s6lib.records.files import digest_of
 from s6lib.trial import make_trial
 
 TRIAL = make_trial("regularisers", "gbn", normaliser="ghost", epochs=2)

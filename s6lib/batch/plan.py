@@ -5,7 +5,6 @@ No torch and no papermill here, so `plan` answers at once.
 
 import ast
 import difflib
-import hashlib
 import json
 import re
 import tomllib
@@ -17,6 +16,7 @@ from typing import Any
 
 from s6lib.paths import DATASETS
 from s6lib.records import PRECISIONS
+from s6lib.records.files import digest_of
 from s6lib.studies import STUDIES
 
 KINDS: dict[str, Any] = {
@@ -152,7 +152,7 @@ def read_notebook(path: Path, needed: str = "dataset") -> tuple[dict[str, tuple[
     if needed not in declared:
         raise PlanError(f"{path}: needs one cell tagged `parameters`, with {needed} among them")
     rest = [text.rstrip() for text, tags in code if "parameters" not in tags]
-    return declared, hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:16]
+    return declared, digest_of(rest)[:16]
 
 
 # Each of these once: what the cells say that all trial notebooks share.

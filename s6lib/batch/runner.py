@@ -17,7 +17,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from pathlib import Path
@@ -34,8 +34,8 @@ from s6lib.batch.progress import Display, describe, duration, heartbeat, total_l
 from s6lib.batch.request import Request, check, check_reach, headline, trials_at_a_time, workers_each
 from s6lib.batch.state import State, part_path, state_of
 from s6lib.processes import cores
-from s6lib.records import counted, plain_text, replace_file
-from s6lib.records.reading import ASKED
+from s6lib.records import counted, plain_text
+from s6lib.records.reading import write_asked
 from s6lib.report.page import PAGE
 
 OUTCOMES = ("done", "infrastructure", "disk", "timeout", "code", "other", "stopped", "software", "lost")
@@ -247,7 +247,7 @@ class Batch:
     def summarise(self) -> None:
         """Executes notebooks/summary.ipynb over all trials of the studies at hand; a failed trial is no hindrance."""
         states = {run.name: state_of(run, self.request.folder) for run in self.request.plan(trial="")}
-        write_asked(self.request.folder, states.values())
+        write_asked(self.request.folder, [part for state in states.values() for part in state.info.get("parts", [])])
         undone = [name for name, state in states.items() if state.kind not in ("done", "stale")]
         plan = json.dumps(undone)  # those that are done are not missing, whatever their records are called
         parameters = {"results_dir": str(self.request.folder), "plan": plan}
@@ -321,17 +321,6 @@ def accuracy(state: State, results: Path) -> str:
             rows = rows[rows.seed < asked]
         return f"{rows[rows.epoch == rows.epoch.max()].test_accuracy.mean():.2f}"
     return ""
-
-
-def write_asked(folder: Path, states: Iterable[State]) -> None:
-    """Notes the keys of the parts that finished runs of this plan stand on: the summary leaves other settings out."""
-    asked: dict[str, list[str]] = {}
-    for state in states:
-        for name in state.info.get("parts", []):
-            trial, part = name.rsplit("/", 1)
-            if (key := part.split(".")[1]) not in asked.setdefault(trial, []):
-                asked[trial].append(key)
-    replace_file(folder / ASKED, (json.dumps(asked, indent=1) + "\n").encode())
 
 
 def outcome_of(future: Future) -> dict:

@@ -15,6 +15,7 @@ from typing import Any
 from s6lib import paths, records
 from s6lib.batch.plan import Run, difference
 from s6lib.records import RecordError, plain_text
+from s6lib.records.files import digest_of
 from s6lib.records.parts import is_part_name
 
 # What a run.json must hold; the rest of it is for readers.
@@ -47,7 +48,7 @@ class State:
 
 def run_key(settings: dict) -> str:
     """Eight digits that stand for a run's settings in the name of its folder."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return digest_of(settings)[:8]
 
 
 def state_of(run: Run, results: Path) -> State:

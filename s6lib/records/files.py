@@ -1,6 +1,7 @@
 """Files and folders: written whole or not at all, and read without trusting their size or their text."""
 
 import hashlib
+import json
 import os
 import re
 import zipfile
@@ -57,6 +58,11 @@ def flush(folder: Path, files: bool = True) -> None:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 of a JSON-plain value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def unpack(file: Path, *forms: dict[str, int]) -> dict[str, np.ndarray]:

@@ -1,6 +1,5 @@
 """record.json: what a part says of itself, signed, and checked in full before any of it is used."""
 
-import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -8,15 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from s6lib.records.files import plain_text, sha256
+from s6lib.records.files import digest_of, plain_text, sha256
 from s6lib.records.record import FILES, RecordError
 
 HEAD_BYTES = 1 << 24  # no record.json is longer
 Check = Callable[[Any], bool]
-
-
-def digest_of(head: dict) -> str:
-    return hashlib.sha256(json.dumps(head, sort_keys=True).encode()).hexdigest()
 
 
 def read_head(path: str | Path) -> dict:

@@ -18,8 +18,8 @@ import safetensors.numpy
 
 from s6lib import paths
 from s6lib.records import answers
-from s6lib.records.files import commit_folder, plain_text, sha256
-from s6lib.records.head import check, digest_of, trial_of
+from s6lib.records.files import commit_folder, digest_of, plain_text, sha256
+from s6lib.records.head import check, trial_of
 from s6lib.records.record import FILES, HISTORY, RAW, WEIGHT_NORMS, Record, RecordError
 
 PART = re.compile(r"seeds-([0-9]+(?:-[0-9]+)?(?:_[0-9]+(?:-[0-9]+)?)*)\.([0-9a-f]{8})(?:\.[0-9]+)?")

@@ -1,7 +1,8 @@
 """Reading a trial: the parts with one key together, each seed once, and what was left out and why."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from s6lib import paths
 from s6lib.provenance import source_fingerprint
-from s6lib.records.files import plain_text
+from s6lib.records.files import plain_text, replace_file
 from s6lib.records.head import read_head, trial_of
 from s6lib.records.parts import claim, is_part_name, load, part_folders
 from s6lib.records.record import Record, RecordError, counted
@@ -55,15 +56,15 @@ def find(root: str | Path) -> tuple[list[Record], list[str]]:
     parts, left_out = _heads(Path(root))
     asked = _asked(Path(root))
     groups: dict[tuple[Path, str], list[Part]] = {}
-    other: dict[Path, list[Path]] = {}
+    unasked = Counter[Path]()
     for path, head in parts:
         keys = asked.get(f"{head['trial']['study']}/{head['trial']['name']}")
         if keys and path.name.split(".")[1] not in keys:
-            other.setdefault(path.parent, []).append(path)
+            unasked[path.parent] += 1
             continue
         groups.setdefault((path.parent, _identity(head)), []).append((path, head))
-    for folder, unasked in other.items():
-        left_out += _count(folder, len(unasked), "of other settings than the last run asked for")
+    for folder, number in unasked.items():
+        left_out += _count(folder, number, "of other settings than the last run asked for")
     found = []
     for (folder, _), group in groups.items():
         chosen, stale = _newest_code(group)
@@ -126,6 +127,16 @@ def _heads(root: Path) -> tuple[list[Part], list[str]]:
         except Exception as error:  # a trial that cannot be made
             left_out.append(plain_text(f"{folder}: not a usable record ({type(error).__name__}: {error})"))
     return parts, left_out
+
+
+def write_asked(root: Path, parts: Iterable[str]) -> None:
+    """Notes the keys of `parts`, named "study/trial/part": those that the run in `root` asks for."""
+    asked: dict[str, list[str]] = {}
+    for name in parts:
+        trial, part = name.rsplit("/", 1)
+        if (key := part.split(".")[1]) not in asked.setdefault(trial, []):
+            asked[trial].append(key)
+    replace_file(root / ASKED, (json.dumps(asked, indent=1) + "\n").encode())
 
 
 def _asked(root: Path) -> dict[str, list[str]]:

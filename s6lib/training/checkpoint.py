@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from s6lib import paths
-from s6lib.records import replace_file
+from s6lib.records.files import digest_of, replace_file
 
 KEPT = 2
 
@@ -31,7 +31,7 @@ class Checkpoints:
 
     def __init__(self, identity: dict, study: str, trial: str):
         self.folder, self.identity = checkpoint_folder(study, trial), identity
-        self.key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        self.key = digest_of(identity)[:16]
 
     def begin(self, workers: int, threads: int) -> None:
         """Notes that this training has begun, with so many threads, one of the groups dealt over so many processes."""

@@ -14,7 +14,7 @@ from s6lib import records
 from s6lib.batch import plan, state
 from s6lib.provenance import source_fingerprint
 from s6lib.records import Record, RecordError
-from s6lib.records.head import digest_of
+from s6lib.records.files import digest_of
 from s6lib.records.small import small
 from s6lib.trial import make_trial
 
