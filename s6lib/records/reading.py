@@ -95,9 +95,9 @@ def lookup(
     return None
 
 
-def describe_dataset(name: str, root: str | Path = "") -> dict | None:
-    """What the records below `root` (the reference run) say of the data set `name`; None where there is none on it."""
-    heads = (head for _, head in _heads(Path(root or paths.reference()))[0])
+def describe_dataset(name: str) -> dict | None:
+    """What the reference run's records say of the data set `name`; None where there is none on it."""
+    heads = (head for _, head in _heads(paths.reference())[0])
     return next((head["dataset"] for head in heads if head["dataset"]["name"] == name), None)
 
 

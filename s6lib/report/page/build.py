@@ -190,11 +190,11 @@ def signed(value: float | None, digits: int = 3) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:+.{digits}g}".replace("-", "−")
 
 
-def span(one: Facts, digits: int = 2, sign: bool = False) -> str:
+def span(one: Facts, sign: bool = False) -> str:
     """An interval in brackets; nothing where there is none."""
     if one["low"] is None:
         return ""
-    ends = [f"{one[key]:{'+' if sign else ''}.{digits}f}".replace("-", "−") for key in ("low", "high")]
+    ends = [f"{one[key]:{'+' if sign else ''}.2f}".replace("-", "−") for key in ("low", "high")]
     return f"[{ends[0]}, {ends[1]}]"
 
 
