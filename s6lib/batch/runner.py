@@ -85,7 +85,7 @@ class Batch:
     def __init__(self, request: Request, plan: list[Run], jobs: int, display: Display):
         self.request, self.plan, self.jobs, self.display = request, plan, jobs, display
         self.token = ""  # of the run folder's lock
-        self.rows: dict[str, tuple[str, float | None, str, str]] = {}  # name -> (state, seconds, accuracy, note)
+        self.rows: dict[str, tuple[str, float, str, str]] = {}  # name -> (state, seconds, accuracy, note)
         self.times: list[float] = []
         self.parts: dict[str, tuple[int, int]] = {}  # name -> parts that are still to come, of how many
         self.ran = False  # whether anything was executed
@@ -212,14 +212,10 @@ class Batch:
         if outcome["kind"] == "lost":
             raise Lost(outcome["reason"])
         if outcome["kind"] == "done" and state.kind not in ("done", "stale"):
-            outcome = {
-                "kind": "other",
-                "reason": f"said to be done, but is {state.kind} on disk {state.reason}".strip(),
-            }
+            reason = f"said to be done, but is {state.kind} on disk {state.reason}".strip()
+            outcome = {"kind": "other", "reason": reason, "seconds": seconds}
         if outcome["kind"] != "done":
-            self.rows[run.name] = ("failed", seconds, "", outcome["reason"])
-            self.display.line(f"{place}  FAILED after {duration(seconds)}: {outcome['reason']}")
-            self._show_failure(outcome)
+            self._fail(run.name, outcome, f"{place}  FAILED after {duration(seconds)}")
             return
         self.times.append(seconds)
         self._note("ran", run, state, seconds, "")
@@ -227,7 +223,9 @@ class Batch:
         eta = f", {self._eta({}, unfinished)}" if unfinished else ""
         self.display.line(f"{place}  ran in {duration(seconds)}{', ' + note if note else ''}{eta}")
 
-    def _show_failure(self, outcome: dict) -> None:
+    def _fail(self, name: str, outcome: dict, said: str) -> None:
+        self.rows[name] = ("failed", outcome["seconds"], "", outcome["reason"])
+        self.display.line(f"{said}: {outcome['reason']}")
         for line in outcome.get("log", []):
             self.display.line(f"    | {line}")
         if "notebook" in outcome:
@@ -283,9 +281,7 @@ class Batch:
         if outcome["kind"] == "done":
             self.display.line(f"{name}: {target}")
             return
-        self.rows[name] = ("failed", outcome["seconds"], "", outcome["reason"])
-        self.display.line(f"{name} FAILED: {outcome['reason']}")
-        self._show_failure(outcome)
+        self._fail(name, outcome, f"{name} FAILED")
 
     def stop(self, why: str, code: int) -> int:
         unfinished = [run.name for run in self.plan if run.name not in self.rows]
@@ -301,8 +297,7 @@ class Batch:
         width = max(len(name) for name in [*self.rows, "trial"])
         self.display.line(f"\n{'trial':<{width}}  {'state':<8}  {'seconds':>7}  {'test %':>6}  note")
         for name, (state, seconds, percent, note) in self.rows.items():
-            spent = "" if seconds is None else f"{seconds:.0f}"
-            line = f"{name:<{width}}  {state:<8}  {spent:>7}  {percent:>6}  {note}"
+            line = f"{name:<{width}}  {state:<8}  {seconds:>7.0f}  {percent:>6}  {note}"
             self.display.line(line.partition("\n")[0].rstrip())
         states = [state for state, *_ in self.rows.values()]
         counts = ", ".join(f"{states.count(k)} {k}" for k in ("ran", "skipped", "stale", "diverged", "failed"))
