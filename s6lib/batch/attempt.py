@@ -103,11 +103,13 @@ def attempt(spec: dict, number: int, gpu: str | None) -> dict:
         with locked(folder / "lock"):
             start = time.time()
             outcome = run_child(spec, folder, gpu)
-            if outcome["kind"] == "ok":
+            if outcome["kind"] == "ok" and not spec["target"]:
                 outcome = validate_output(spec, folder)
             if outcome["kind"] != "ok":
                 return keep_failure(spec, folder, outcome)
-            if not spec["part"]:  # a part has added itself
+            if spec["target"]:
+                (folder / "notebook.ipynb").replace(spec["target"])
+            elif not spec["part"]:  # a part has added itself
                 about = {"attempt": number, "seconds": round(time.time() - start, 1), "host": socket.gethostname()}
                 commit(spec, folder, {**outcome, **about})
             return {"kind": "done", "reason": ""}
@@ -208,8 +210,6 @@ def environment(spec: dict, folder: Path, sockets: Path, gpu: str | None) -> dic
 
 def validate_output(spec: dict, folder: Path) -> dict:
     """ "ok" only if every part that the notebook used or made is on disk and whole; papermill's metadata has no say."""
-    if not spec["record"]:
-        return {"kind": "ok"}
     parts = claimed(folder / "claims", Path(spec["results"]))
     if not parts:
         skipped = not_executed(folder / "notebook.ipynb")
@@ -241,9 +241,6 @@ def not_executed(notebook: Path) -> int:
 
 def commit(spec: dict, folder: Path, facts: dict) -> None:
     """Moves the executed notebook, and run.json that says what it was, to a folder of the run's own in one rename."""
-    if not spec["record"]:
-        Path(folder, "notebook.ipynb").replace(spec["publish_to"])
-        return
     info = {**spec["identity"], "parameters": spec["parameters"], **{k: v for k, v in facts.items() if k != "kind"}}
     info |= {"data": data_fingerprint(spec["identity"]["settings"].get("dataset", "")), "finished": timestamp()}
     made = folder / "run"

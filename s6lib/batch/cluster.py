@@ -39,8 +39,9 @@ class Cluster:
             self.client.wait_for_workers(expected(scheduler), timeout=wait)
         except (OSError, TimeoutError, TypeError) as error:  # TypeError: tls:// without certificates
             self.close()
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise PlanError(f"no worker at {self.address} after {wait:g} s ({reason}); see cluster/README.md") from error
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            said = f"no worker at {self.address} after {wait:g} s ({reason})"
+            raise PlanError(f"{said}; see cluster/README.md") from error
         kinds = [worker["resources"] for worker in self.client.scheduler_info(-1)["workers"].values()]
         resources = {"GPU": 1} if any("GPU" in kind for kind in kinds) else None
         self.executor = self.client.get_executor(pure=False, resources=resources)

@@ -158,7 +158,7 @@ class Batch:
             "retries": request.retries,
             "cell_timeout": request.cell_timeout,
             "time_limit": request.time_limit,
-            "record": True,
+            "target": "",  # where an auxiliary notebook goes, which leaves no record
             "part": None,
         }
 
@@ -273,10 +273,9 @@ class Batch:
         if not notebook.exists() or (target.exists() and not self.ran):
             return
         read_notebook(notebook, next(iter(parameters)))
-        spec = {**self._common(notebook), "name": name, "parameters": parameters, "identity": {}}
-        spec |= {"record": False, "publish_to": str(target)}
+        named = {"name": name, "parameters": parameters, "identity": {}, "target": str(target)}
         with ThreadPoolExecutor(1) as pool:
-            outcome = outcome_of(pool.submit(attempt.execute, spec))
+            outcome = outcome_of(pool.submit(attempt.execute, self._common(notebook) | named))
         folders.remove_empty(self.request.folder / ".work" / name, self.request.folder)
         if outcome["kind"] == "done":
             self.display.line(f"{name}: {target}")
