@@ -123,10 +123,14 @@ class Record:
         return self.history[self.history.epoch == self.trial.epochs].sort_values("seed")
 
     @property
+    def sources(self) -> list[dict]:
+        """The provenance of every training that the seeds come from."""
+        return [part["provenance"] for part in self.parts] or [self.provenance]
+
+    @property
     def seconds(self) -> float:
         """Wall time of all trainings that the seeds come from, divided among those that ran side by side."""
-        sources = [part["provenance"] for part in self.parts] or [self.provenance]
-        return sum(source.get("seconds", float("nan")) / source.get("workers", 1) for source in sources)
+        return sum(source.get("seconds", float("nan")) / source.get("workers", 1) for source in self.sources)
 
     @property
     def seconds_per_seed(self) -> float:
