@@ -18,7 +18,6 @@ from s6lib.records.files import sha256 as sha256
 from s6lib.records.head import check as check
 from s6lib.records.head import read_head as read_head
 from s6lib.records.parts import add as add
-from s6lib.records.parts import key_of as key_of
 from s6lib.records.parts import load as load
 from s6lib.records.parts import part_folders as part_folders
 from s6lib.records.reading import describe_dataset as describe_dataset
