@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,7 +179,7 @@ def _together(
     folder: Path, parts: list[Part], left_out: list[str], seeds: Sequence[int] | None = None
 ) -> Record | None:
     """One record of parts that belong together; a seed counts from the part finished first. Adds to `left_out`."""
-    pieces: list[tuple[Record, list[int]]] = []
+    pieces: list[Record] = []
     taken: set[int] = set()
     for path, head in sorted(parts, key=_finished):
         asked = [seed for seed in head["seeds"] if seeds is None or seed in seeds]
@@ -194,63 +195,53 @@ def _together(
             left_out.append(str(error))
             continue
         taken |= set(new)
-        pieces.append((piece, new))
+        pieces.append(piece.only(new))
     return _join(folder, pieces, left_out, seeds) if pieces else None
 
 
-def _check_alike(pieces: list[tuple[Record, list[int]]], piece: Record) -> None:
+def _check_alike(pieces: list[Record], piece: Record) -> None:
     """Raises RecordError where a part that is whole by itself does not go with those before it."""
     if not pieces:
         return
-    first, shapes = pieces[0][0], lambda record: {name: value.shape[1:] for name, value in record.weights.items()}
-    weighed = [one for one, _ in pieces if one.weights][:1] if piece.weights else []
+    first, shapes = pieces[0], lambda record: {name: value.shape[1:] for name, value in record.weights.items()}
+    weighed = [one for one in pieces if one.weights][:1] if piece.weights else []
     if not np.array_equal(first.labels, piece.labels) or any(shapes(one) != shapes(piece) for one in weighed):
         raise RecordError(f"{piece.path}: its labels or weights do not go with those of {first.path}")
 
 
-def _join(folder: Path, pieces: list, left_out: list[str], seeds: Sequence[int] | None) -> Record:
-    have = [seed for _, new in pieces for seed in new]
-    order = sorted(have) if seeds is None else [seed for seed in seeds if seed in have]
-    rows = [have.index(seed) for seed in order]
-    newest = pieces[-1][0]  # they come in the order in which they were finished
+def _join(folder: Path, pieces: list[Record], left_out: list[str], seeds: Sequence[int] | None) -> Record:
+    at = {seed: row for row, seed in enumerate(seed for one in pieces for seed in one.seeds)}
+    order = sorted(at) if seeds is None else [seed for seed in seeds if seed in at]
+    rows = [at[seed] for seed in order]
+    small = any(one.logits is None for one in pieces)
 
-    small = any(one.logits is None for one, _ in pieces)
-
-    def arrays(pick) -> np.ndarray:
-        return np.concatenate([pick(one)[[one.seeds.index(seed) for seed in new]] for one, new in pieces])[rows]
+    def array(name: str) -> np.ndarray:
+        return np.concatenate([getattr(one, name) for one in pieces])[rows]
 
     def table(name: str) -> pd.DataFrame:
-        tables = [frame[frame.seed.isin(new)] for one, new in pieces if len(frame := getattr(one, name))]
-        whole = pd.concat(tables) if tables else getattr(newest, name)
-        return whole.sort_values(["seed", "epoch"], ignore_index=True)
+        tables = [frame for one in pieces if len(frame := getattr(one, name))]
+        return pd.concat(tables or [getattr(pieces[-1], name)]).sort_values(["seed", "epoch"], ignore_index=True)
 
-    return Record(
-        trial=newest.trial,
-        dataset=newest.dataset,
+    return replace(
+        pieces[-1],  # they come in the order in which they were finished
         seeds=order,
         history=table("history"),
         weight_norms=table("weight_norms"),
-        logits=None if small else arrays(lambda one: one.logits),
-        labels=newest.labels,
-        predicted=arrays(lambda one: one.predicted),
-        probabilities=np.stack([arrays(lambda one: one.confidence), arrays(lambda one: one.label_probability)])
-        if small
-        else None,
-        **_weights(pieces, order),
-        provenance=newest.provenance,
-        diverged=[entry for one, new in pieces for entry in one.diverged if entry["seed"] in new],
+        logits=None if small else array("logits"),
+        predicted=array("predicted"),
+        probabilities=np.stack([array("confidence"), array("label_probability")]) if small else None,
+        **_weights([one for one in pieces if one.weights], order),
+        diverged=[entry for one in pieces for entry in one.diverged],
         path=folder,
-        parts=[{"path": one.path, "seeds": new, "provenance": one.provenance} for one, new in pieces],
+        parts=[{"path": one.path, "seeds": one.seeds, "provenance": one.provenance} for one in pieces],
         left_out=left_out,
     )
 
 
-def _weights(pieces: list, order: list[int]) -> dict:
-    """The weights, and the seeds they are of: those in `order` whose part kept them."""
-    at: dict[int, tuple[Record, int]] = {}
-    for one, new in pieces:
-        at |= {seed: (one, row) for row, seed in enumerate(one.with_weights) if seed in new}
+def _weights(pieces: list[Record], order: list[int]) -> dict:
+    """The weights, and the seeds they are of: those in `order` that some piece kept."""
+    at = {seed: row for row, seed in enumerate(seed for one in pieces for seed in one.with_weights)}
     seeds = [seed for seed in order if seed in at]
-    names = at[seeds[0]][0].weights if seeds else {}
-    weights = {name: np.stack([at[seed][0].weights[name][at[seed][1]] for seed in seeds]) for name in names}
+    rows, names = [at[seed] for seed in seeds], pieces[0].weights if seeds else {}
+    weights = {name: np.concatenate([one.weights[name] for one in pieces])[rows] for name in names}
     return {"weights": weights, "weight_seeds": seeds}

@@ -1,7 +1,7 @@
 """A record in memory."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,6 +93,23 @@ class Record:
     def with_weights(self) -> list[int]:
         """The seeds that `weights` are of, in their order; none where no weights were kept."""
         return [] if not self.weights else self.seeds if self.weight_seeds is None else self.weight_seeds
+
+    def only(self, seeds: list[int]) -> "Record":
+        """The record of these of its seeds."""
+        if seeds == self.seeds:
+            return self
+        rows = [self.seeds.index(seed) for seed in seeds]
+        return replace(
+            self,
+            seeds=seeds,
+            history=self.history[self.history.seed.isin(seeds)],
+            weight_norms=self.weight_norms[self.weight_norms.seed.isin(seeds)],
+            logits=None if self.logits is None else self.logits[rows],
+            predicted=self.predicted[rows],
+            probabilities=None if self.probabilities is None else self.probabilities[:, rows],
+            diverged=[entry for entry in self.diverged if entry["seed"] in seeds],
+            **self.weights_of(seeds),
+        )
 
     def weights_of(self, seeds: Collection[int]) -> dict:
         """The fields `weights` and `weight_seeds` of a record of these seeds, as far as their weights were kept."""
