@@ -18,7 +18,8 @@ def limits(small: bool) -> dict:
 
 def rates(small: bool) -> dict:
     import torch
-    from measure import cores
+
+    from s6lib.processes import cores
 
     torch.set_num_threads(cores())
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -13,8 +13,6 @@ import subprocess
 import sys
 import time
 
-from s6lib.processes import cores
-
 # who -> module and class. A module is imported only in the process that runs its contestant.
 CONTESTANTS = {
     "s6lib": "ours.Fused",

@@ -59,7 +59,7 @@ def test_bench_has_everyone(small):
     )
     assert {row["who"] for row in rows} == expected
     forms = {(row["who"], row["precision"], row["processes"]) for row in rows}
-    cores = {1, bench.measure.cores()}
+    cores = {1, bench.cores()}
     for who in ("s6lib", "plain PyTorch"):
         assert {form for form in forms if form[0] == who} >= {(who, p, n) for p in bench.PRECISIONS for n in cores}
 

@@ -131,4 +131,3 @@ def headline(request: Request, plan: list[Run]) -> str:
         shared = f" of up to {counted(workers_each(request, jobs), 'worker')} on {counted(cores(), 'core')}"
     head = f"profile {request.profile}: data set {sets}, {counted(len(plan), 'trial')}, JOBS={jobs}{shared}"
     return f"{head}, results in {request.folder}"
-

@@ -89,7 +89,7 @@ def misclassified(record: Record) -> pd.DataFrame:
 
 
 def answers_by_label(record: Record) -> np.ndarray:
-    """How many images of each label (rows) all replicas together take for each digit, int [10, 10]; no diverged ones."""
+    """How many images of each label (rows) the replicas that did not diverge take for each digit, int [10, 10]."""
     counts, said = np.zeros((10, 10), int), record.predicted[record.non_diverged]  # said [R, n]
     np.add.at(counts, (np.broadcast_to(record.labels, said.shape), said), 1)
     return counts

@@ -35,7 +35,6 @@ def read_head(path: str | Path) -> dict:
     return head
 
 
-
 def check(path: str | Path) -> dict:
     """`read_head`, and every file verified against its checksum. Raises RecordError; loads nothing else."""
     head, folder = read_head(path), Path(path)

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
 from synthetic import make_record
 

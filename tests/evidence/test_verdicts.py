@@ -8,8 +8,8 @@ from synthetic import make_record
 
 from s6lib.evidence import statistics
 from s6lib.evidence import verdicts as judged
-from s6lib.studies import STUDIES, base
-from s6lib.studies.base import Claim, Plan
+from s6lib.studies import STUDIES
+from s6lib.studies.base import Plan
 
 SEEDS = 20
 NOISE = 0.02 * np.linspace(-1, 1, SEEDS)[:, None] * (-1.0) ** np.arange(SEEDS)[:, None]  # the first ten are like all
