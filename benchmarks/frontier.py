@@ -12,24 +12,14 @@ Hunter 1978, chapter 12). Writes results/bench/frontier_candidates.json; a finis
 
 import argparse
 import itertools
-import json
 import math
 import os
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
 
-import torch
+from candidates import BENCH, FIRST_SEED, Candidates, plain
 
-from s6lib import data, models, training
-from s6lib.evidence import probes
-from s6lib.provenance import provenance
-from s6lib.records import Record, replace_file
 from s6lib.studies import STUDIES
-from s6lib.trial import Trial, make_trial
 
-OUT = Path(__file__).parent.parent / "results" / "bench" / "frontier_candidates.json"
-FIRST_SEED, HELD_OUT = 100, 10_000
+KEPT = Candidates("frontier", BENCH / "frontier_candidates.json")
 
 START = {"epochs": 15, "optimiser": "adam", "schedule": "one_cycle", "ema": 0.999}  # of every run of the screen
 SIZES = {  # widths: evenly growing, and wider where maps are small, which the screen compares; wider at first
@@ -77,100 +67,26 @@ def effects(rows: list[dict], size: str) -> list[dict]:
     found = []
     for name, (lower, upper) in (FACTORS | {"widths": SIZES[size][:2]}).items():
         low, high = (
-            [mean for mean, row in zip(means, rows, strict=True) if row["settings"][name] == _plain(level)]
+            [mean for mean, row in zip(means, rows, strict=True) if row["settings"][name] == plain(level)]
             for level in (lower, upper)
         )
-        row = {"size": size, "setting": name, "lower": _plain(lower), "upper": _plain(upper)}
+        row = {"size": size, "setting": name, "lower": plain(lower), "upper": plain(upper)}
         found.append(row | {"effect": sum(high) / len(high) - sum(low) / len(low), "error": error})
     return found
 
 
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def as_written(settings: dict) -> dict:
-    """Settings as the file has them."""
-    return {key: _plain(value) for key, value in settings.items()}
-
-
-def candidate(settings: dict) -> Trial:
-    return make_trial("frontier", "candidate", like="", **settings)
-
-
-def soft_labels(teachers: Record, dataset: data.Dataset) -> torch.Tensor:
-    """The mean probability [n, 10] that the record's networks give each training image, as it is on disk."""
-    nets = [probes.network(teachers, r) for r in teachers.non_diverged]
-    with torch.no_grad():
-        batches = [dataset.normalise(part)[:, None] for part in dataset.train_images.split(500)]
-        return torch.stack([torch.cat([net(x)[:, 0] for x in batches]).softmax(-1) for net in nets]).mean(0)
-
-
-def tried(name: str, settings: dict, seeds: list[int]) -> dict:
-    """A row: the candidate's settings, its held-out accuracy per seed, percent, its size and seconds per seed."""
-    torch.set_num_threads(1)
-    dataset = data.hold_out(data.load("mnist"), HELD_OUT)
-    if settings.get("distillation"):
-        teachers = training.train(candidate({**settings, "distillation": 0.0}), dataset, seeds, workers=1)
-        dataset = data.with_soft_labels(dataset, soft_labels(teachers, dataset))
-    trial = candidate(settings)
-    record = training.train(trial, dataset, seeds, workers=1)
-    last = record.last()
-    return {
-        "candidate": name,
-        "settings": as_written(settings),
-        "seeds": record.seeds,
-        "held_out": last.test_accuracy.tolist(),
-        "held_out_loss": last.test_loss.tolist(),
-        "held_out_not_averaged": last.raw_test_accuracy.tolist(),
-        "parameters": models.count_parameters(trial.build()),
-        "seconds": record.seconds_per_seed,
-    }
-
-
-def run(jobs: dict[str, dict], seeds: list[int], processes: int) -> list[dict]:
-    """The rows of all jobs, those in the file and those trained now, `processes` side by side; kept as they finish."""
-    rows = state()["candidates"]
-    done = {row["candidate"]: row for row in rows if row["seeds"] == seeds and _same(row, jobs)}
-    with ProcessPoolExecutor(processes) as pool:
-        waiting = [pool.submit(tried, name, settings, seeds) for name, settings in jobs.items() if name not in done]
-        for finished in as_completed(waiting):
-            row = finished.result()
-            done[row["candidate"]] = row
-            rows.append(row)
-            write(candidates=rows)
-            print(f"{row['candidate']}: {sum(row['held_out']) / len(seeds):.3f} %, {row['seconds']:.0f} s", flush=True)
-    return [done[name] for name in jobs]
-
-
-def _same(row: dict, jobs: dict[str, dict]) -> bool:
-    """Whether the file's row is of a job as it is now, and not of one that had its name."""
-    return row["candidate"] in jobs and row["settings"] == as_written(jobs[row["candidate"]])
-
-
-def state() -> dict:
-    """What the file holds."""
-    return {"candidates": [], "effects": []} | (json.loads(OUT.read_text()) if OUT.exists() else {})
-
-
-def write(**parts: list) -> None:
-    """Replaces parts of the file, which is never half-written."""
-    about = {"provenance": provenance("batch", "frontier"), "finished": time.strftime("%Y-%m-%d")}
-    replace_file(OUT, (json.dumps(state() | parts | about, indent=1) + "\n").encode())
-
-
 def screen(size: str, seeds: list[int], processes: int) -> None:
     """Runs the design at one size and adds every setting's effect."""
-    rows = run({f"{size}, run {i}": settings for i, settings in enumerate(screened(size))}, seeds, processes)
+    rows = KEPT.run({f"{size}, run {i}": settings for i, settings in enumerate(screened(size))}, seeds, processes)
     found = effects(rows, size)
-    write(effects=[row for row in state()["effects"] if row["size"] != size] + found)
+    KEPT.write(effects=[row for row in KEPT.state()["effects"] if row["size"] != size] + found)
     for row in found:
         print(f"{size}: {row['setting']} {row['lower']} -> {row['upper']}: {row['effect']:+.3f} ± {row['error']:.3f}")
 
 
 def around(size: str, seeds: list[int], processes: int) -> None:
     """Runs one change at a time around the screen's choice."""
-    run({f"{size}, {name}": settings for name, settings in changes(size).items()}, seeds, processes)
+    KEPT.run({f"{size}, {name}": settings for name, settings in changes(size).items()}, seeds, processes)
 
 
 def main() -> None:

@@ -22,9 +22,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import bench  # noqa: E402
+import candidates  # noqa: E402
 import frontier  # noqa: E402
 import machine  # noqa: E402
 import recipe  # noqa: E402
+import speedrun  # noqa: E402
 
 COLUMNS = {"who", "network", "precision", "processes", "threads", "replicas", "images_per_second", "ratio_to_plain"}
 COLUMNS |= {"ratio_to_dataloader", "memory_mb", "share_of_product_rate", "share_of_copy_rate", "void"}
@@ -167,6 +169,15 @@ def test_equivalence_of_an_arm_runs(tmp_path):
     assert found["verdict"]["bfloat16"]["seeds"] == 2
 
 
+@LONG
+@pytest.mark.slow
+def test_groupings_run(tmp_path):
+    run("groupings.py", "--out", str(tmp_path))
+    found = json.loads((tmp_path / "groupings.json").read_text())["rows"]
+    assert [row["together"] for row in found] == [1, 8, 2]
+    assert (found[0]["same"], found[0]["difference"]) == (2, 0.0)
+
+
 @pytest.mark.slow
 def test_fused_sweep_runs():
     run("fused_sweep.py")
@@ -225,7 +236,7 @@ def test_the_screen_is_balanced():
 
 def test_effects_are_those_put_in():
     # accuracy 99 + .2 at the larger rotation - .1 at the larger batch; two seeds .02 apart in every run
-    rows = [{"settings": {k: frontier._plain(v) for k, v in one.items()}} for one in frontier.screened("p3k")]
+    rows = [{"settings": {k: candidates.plain(v) for k, v in one.items()}} for one in frontier.screened("p3k")]
     for row in rows:
         mean = 99 + 0.2 * (row["settings"]["rotation"] == 12) - 0.1 * (row["settings"]["batch_size"] == 128)
         row["held_out"] = [mean - 0.01, mean + 0.01]
@@ -239,13 +250,38 @@ def test_effects_are_those_put_in():
 def test_candidates_keep_below_the_size(size):
     limit = {"p10k": 10_000, "p3k": 3_000}[size]
     for settings in [*frontier.screened(size), *frontier.changes(size).values()]:
-        assert count_parameters(frontier.candidate(settings).build()) < limit
+        assert count_parameters(frontier.KEPT.trial(settings).build()) < limit
 
 
 def test_committed_candidates_are_those_the_script_would_run():
     jobs = {f"p10k, run {i}": settings for i, settings in enumerate(frontier.screened("p10k"))}
     jobs |= {f"p10k, {name}": settings for name, settings in frontier.changes("p10k").items()}
-    rows = frontier.state()["candidates"]
+    rows = frontier.KEPT.state()["candidates"]
     assert {row["candidate"] for row in rows} == set(jobs)
-    assert all(frontier._same(row, jobs) for row in rows)
-    assert not frontier._same(rows[0] | {"settings": {}}, jobs)
+    assert all(candidates.same(row, jobs) for row in rows)
+    assert not candidates.same(rows[0] | {"settings": {}}, jobs)
+
+
+def held_out(name, epochs, accuracies):
+    return {"candidate": name, "settings": {"epochs": epochs}, "held_out": accuracies}
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        # passing with fewer epochs goes before a higher mean; among equals the higher mean counts
+        ([held_out("a", 3, [99.45, 99.47]), held_out("b", 3, [99.47, 99.49]), held_out("c", 4, [99.6, 99.6])], "b"),
+        # a mean above the bar by less than two standard errors does not pass
+        ([held_out("a", 3, [99.35, 99.55]), held_out("b", 4, [99.5, 99.5])], "b"),
+        # none passes: the highest mean
+        ([held_out("a", 3, [99.1, 99.3]), held_out("b", 5, [99.2, 99.4])], "b"),
+    ],
+)
+def test_the_speedrun_is_chosen_by_its_rule(rows, expected):
+    assert speedrun.chosen(rows)["candidate"] == expected
+
+
+def test_committed_speedrun_candidates_are_those_the_script_would_run():
+    rows = speedrun.KEPT.state()["candidates"]
+    assert {row["candidate"] for row in rows} == set(speedrun.jobs())
+    assert all(candidates.same(row, speedrun.jobs()) for row in rows)

@@ -13,6 +13,14 @@ from s6lib.studies import STUDIES
 
 FILE = "frontier.json"
 STUDY = "frontier"
+# One arm of each of the studies' small networks, named beforehand, to stand beside the frontier's points.
+SMALL = ("regularisers/bn_batch64", "normalisers/bn_l1", "progression/gap")
+
+
+def is_small(record: Record) -> bool:
+    """Whether the record belongs into a figure of accuracy against size: on MNIST, of the study or of SMALL."""
+    named = record.trial.study == STUDY or f"{record.trial.study}/{record.name}" in SMALL
+    return named and record.dataset["name"] == "mnist"
 
 
 def rows(found: Iterable[Record]) -> list[dict]:

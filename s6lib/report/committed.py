@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from s6lib import paths, records
-from s6lib.evidence import measures, wanted
+from s6lib.evidence import measures, sizes, wanted
 from s6lib.records import Record
 from s6lib.studies import STUDIES
-
-SMALL = ("regularisers/bn_batch64", "normalisers/bn_l1", "progression/gap")
 
 
 def arms_like(*patterns: str) -> list[str]:
@@ -49,7 +47,7 @@ class Committed:
     @property
     def small(self) -> list[Record]:
         """One arm of each small network, named beforehand, and the frontier's."""
-        return [*self.those_of(SMALL), *self.study("frontier")]
+        return [*self.those_of(sizes.SMALL), *self.study(sizes.STUDY)]
 
     def those_of(self, names: Iterable[str]) -> list[Record]:
         return [self.records[name] for name in names if name in self.records]

@@ -44,8 +44,9 @@ def came_out(e: Committed, arm: str) -> str:
     if control := STUDIES[study].control(name):
         text += f"; {_against(e, arm, '/'.join(control))}"
     mine = [row for row in e.verdicts if row["study"] == study and name in row["arms"]]
-    told = "; ".join(f"{row['claim']}: *{row['verdict']}*" for row in mine if row["verdict"] != "missing")
-    return f"{text}. Claims that name it ([sentences](../../docs/results.md)): {told}" if told else text
+    ready = [row for row in mine if row["verdict"] != "missing"]
+    told = " ".join(f"({row['claim']}) {row['sentence']} *{row['verdict'].capitalize()}.*" for row in ready)
+    return f"{text}. [Claims](../../docs/results.md#the-claims) that name it: {told}" if told else text
 
 
 def answers(e: Committed, study: str, *claims: str) -> str:

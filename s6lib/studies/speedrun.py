@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from s6lib.studies import base, regularisers
-from s6lib.studies.base import Arm, Study
+from s6lib.studies.base import Arm, Claim, Plan, Study, above
 
 if TYPE_CHECKING:
     from s6lib.models.builder import Stack
@@ -40,7 +40,16 @@ ARMS = {
     "smoothing": Arm("labels smoothed, peak rate doubled", {"epochs": 4}, base.GREEN, ":", "D"),
     "two_epochs": Arm("the first choice, two epochs", {"epochs": 2}, base.PURPLE, "--", "v"),
     "speedrun": Arm("three epochs", {}, base.RED, "-", "P"),
+    "anew": Arm("chosen anew: four epochs, shifted images", {"epochs": 4, "shift": 1}, base.SKY, "-", "<"),
 }
+
+# fmt: off
+CLAIMS = (
+    Claim("a", "A mean of more than 99.4 % takes no more than four epochs.",
+          (above("anew", "test_accuracy", 99.4, "last epoch, over 99.4"),),
+          reading="the recipe was chosen on held-out training images, by a rule fixed beforehand", own=True),
+)
+# fmt: on
 
 STUDY = Study(
     name="speedrun",
@@ -49,5 +58,7 @@ STUDY = Study(
     protocol=PROTOCOL,
     arms=ARMS,
     networks={"speedrun": speedrun},
+    claims=CLAIMS,
+    plan=Plan(looks=(40,)),
     controls={arm: "published" for arm in ARMS if arm != "published"},
 )

@@ -17,7 +17,7 @@ from batch_project import commands, until
 from s6lib import records
 
 pytestmark = pytest.mark.slow
-ROUNDS = 20 if FULL else 2
+ROUNDS = 20 if FULL else 1
 WAIT = 300  # seconds, on a machine that is busy otherwise
 # A plain script, without `if __name__ == "__main__"`, and with images that no worker could load by name.
 SCRIPT = """
@@ -40,8 +40,10 @@ class Script:
 
     def start(self) -> subprocess.Popen:
         around = {**os.environ, "S6_LAB": str(self.lab), "OMP_NUM_THREADS": "1", "S6_QUIET": ""}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        self.started.append(subprocess.Popen([sys.executable, str(self.file)], env=around, **pipes))
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": around}
+        # where the tests themselves run behind a shell's &, SIGINT is ignored, and children would inherit that
+        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.started.append(subprocess.Popen([sys.executable, str(self.file)], **options))
         return self.started[-1]
 
     def run(self) -> str:

@@ -19,7 +19,7 @@ from s6lib.batch.progress import Display
 from s6lib.evidence import statistics
 from s6lib.evidence.images import LABEL_ERRORS
 from s6lib.plots import images as drawn
-from s6lib.report.page import answers, build, claims, images, marks
+from s6lib.report.page import answers, build, claims, images, marks, size
 
 SECTIONS = ["answers", "claims", "leaderboard", "curves", "compare", "digits", "trials", "decided", "reproduce"]
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
@@ -335,6 +335,37 @@ def test_published_curves_are_explained_where_there_are_any():
     assert "otted" not in Tags(page([known])).text
     known.dataset = {**known.dataset, "name": "mnist"}
     assert Tags(page([known])).text.count("otted") == 2  # beside the chart and below its drawing
+
+
+def mnist_point(study: str, name: str):
+    record = one(NAMES.index((study, name)))
+    record.dataset = {**record.dataset, "name": "mnist"}
+    return record
+
+
+def test_accuracy_against_size_is_shown_of_the_frontier_on_mnist():
+    point, other = mnist_point("frontier", "p10k"), mnist_point("regularisers", "bn_l1")
+    found = Tags(page([point, other, mnist_point("progression", "gap")]))
+    chart = {attrs.get("href") for tag, attrs in found.tags if tag == "a"}
+    assert "Accuracy against size" in found.text
+    assert "frontier/p10k: mean of 5 seeds, last of 4 epochs" in found.text
+    assert "progression/gap: mean of 5 seeds" in found.text
+    assert "regularisers/bn_l1: mean of" not in found.text  # not among the networks named beforehand
+    assert "JoshWarn/Parameter-Efficient-MNIST: 99.03 %, best of about 700 networks, 697 parameters" in found.text
+    assert {"#frontier/p10k", "#sizes"} <= chart
+
+
+def test_accuracy_against_size_needs_a_point_on_mnist():
+    assert "Accuracy against size" not in page(
+        [mnist_point("progression", "gap"), one(NAMES.index(("frontier", "p1k")))]
+    )
+
+
+def test_scale_of_sizes_is_logarithmic_each_way():
+    plane = size.Plane([(1_000, 99.0), (10_000, 99.6)])
+    assert plane.x(4_000) - plane.x(2_000) == pytest.approx(plane.x(8_000) - plane.x(4_000), abs=0.2)
+    errors = [plane.y(100.05 - error) for error in (0.4, 0.8, 1.6)]  # the scale adds .05 to the error
+    assert errors[1] - errors[0] == pytest.approx(errors[2] - errors[1], abs=0.2)
 
 
 def test_scale_of_effects_is_alike_each_way():

@@ -18,7 +18,7 @@ from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, plain
 from s6lib.evidence.wanted import verdict_rows
 from s6lib.plots.style import FLOOR, NAMES
 from s6lib.records import Record, replace_file
-from s6lib.report.page import PAGE, TABLE, answers, charts, claims, facts, images, marks, reproduce
+from s6lib.report.page import PAGE, TABLE, answers, charts, claims, facts, images, marks, reproduce, size
 from s6lib.studies import STUDIES
 from s6lib.studies.base import MARGIN
 
@@ -76,6 +76,7 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
         "bibtex": reproduce.bibtex(),
         "seeds_text": "\n".join(f"{arm['id']}: {', '.join(map(str, arm['seeds']))}" for arm in arms),
         "across": images.ACROSS,
+        "sizes": size.drawing(arms),
     }
 
 
