@@ -52,7 +52,7 @@ class Candidates:
         """What the file holds."""
         return {"candidates": [], "effects": []} | (json.loads(self.path.read_text()) if self.path.exists() else {})
 
-    def write(self, **parts: list) -> None:
+    def write(self, **parts: object) -> None:
         """Replaces parts of the file, which is never half-written."""
         about = {"provenance": provenance("batch", self.study), "finished": time.strftime("%Y-%m-%d")}
         temporary = self.path.with_suffix(".new")
