@@ -14,6 +14,7 @@ import statistics
 import measure
 from candidates import BENCH, FIRST_SEED, Candidates
 
+from s6lib.processes import cores
 from s6lib.studies import STUDIES
 
 KEPT = Candidates("speedrun", BENCH / "speedrun_chosen.json")
@@ -57,7 +58,7 @@ def chosen(rows: list[dict]) -> dict:
 def beside(rounds: int) -> dict:
     """Images per second, summed over processes, of four seeds fused in each and of a plain loop in each; medians."""
     job = {"network": "speedrun", "dataset": "mnist", "batch": 128, "warm_up": 3, "seconds": 2.5, "workers": 0}
-    job |= {"precision": "bfloat16", "processes": measure.cores(), "threads": 1}
+    job |= {"precision": "bfloat16", "processes": cores(), "threads": 1}
     fused = {"s6lib": 4, "plain PyTorch": 1}
     found: dict[str, list[float]] = {who: [] for who in fused}
     for _ in range(rounds):
