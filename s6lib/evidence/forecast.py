@@ -19,7 +19,7 @@ def settle(study: Study, claims: Sequence[Claim], values: Values, seeds: int) ->
     """The verdicts of one family once every arm has `seeds` seeds."""
     p = [_p_values(study, claim, values, seeds) for claim in claims]
     columns = [np.stack(np.broadcast_arrays(*column), -1) for column in zip(*p, strict=True)]
-    return verdicts.decide(*columns, np.array([verdicts.is_twofold(claim) for claim in claims]))
+    return verdicts.decide(*columns, twofold=np.array([verdicts.is_twofold(claim) for claim in claims]))
 
 
 def _p_values(study: Study, claim: Claim, values: Values, seeds: int) -> tuple:

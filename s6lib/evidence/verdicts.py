@@ -183,7 +183,7 @@ class Decided(NamedTuple):
 
 
 def decide(
-    p_for: np.ndarray, p_against: np.ndarray, p_equal: np.ndarray, twofold: np.ndarray | bool = False
+    p_for: np.ndarray, p_against: np.ndarray, p_equal: np.ndarray, *, twofold: np.ndarray | bool = False
 ) -> Decided:
     """The verdicts on one family, p [..., claims], those `twofold` (`is_twofold`) counted twice; a claim that was not
     tested (nan) counts with a p of 1."""
@@ -199,7 +199,7 @@ def decide(
 def _settle(rows: list[dict]) -> None:
     """Writes the verdicts of one family, and those of its parts."""
     p = [np.array([row.pop(kind, np.nan) for row in rows], float) for kind in KINDS]
-    found = decide(*p, np.array([row.pop(TWOFOLD) for row in rows]))
+    found = decide(*p, twofold=np.array([row.pop(TWOFOLD) for row in rows]))
     for k, row in enumerate(rows):
         row.setdefault("verdict", str(found.verdict[k]))
         row["p"] = None if np.isnan(p[0][k]) else float(found.p[k])
