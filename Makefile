@@ -78,7 +78,6 @@ plan: $(READY) ## show what would run, with which parameters
 
 check: lint ## lint, types, the numbers that README and docs quote, fast tests (a minute)
 	$(VENV)/mypy s6lib
-	$(VENV)/python -m s6lib.report --check
 	$(PYTEST) -q -n 2 -m "not slow" --ignore=tests/faults
 
 test: check ## check, then slow tests, one notebook of each kind replayed, a small batch, a short fault suite

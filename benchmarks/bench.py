@@ -23,6 +23,8 @@ import machine
 import measure
 import recipe
 
+from s6lib.processes import cores
+
 PRECISIONS = ("float32", "bfloat16")
 REPLICAS = (1, 4, 8, 32)  # in one process
 SEEDS = 8  # of the peers that train several
@@ -36,7 +38,7 @@ def contestants(network: str, options: argparse.Namespace) -> list[dict]:
     """Every contestant of one network as a job for `measure.run`."""
     base = {"network": network, "dataset": options.dataset, "batch": options.batch, "warm_up": options.warm_up}
     base |= {"seconds": options.seconds, "workers": 0, "replicas": 1}
-    count, found = measure.cores(), []
+    count, found = cores(), []
     whole = {"processes": 1, "threads": count}
     forms = [whole] if options.gpu or count == 1 else [whole, {"processes": count, "threads": 1}]
     for precision in PRECISIONS:
@@ -65,7 +67,7 @@ def learned(jobs: list[dict], steps: int) -> dict[tuple, dict]:
         few = FEW_SEEDS if job["who"] == "s6lib" else min(job["replicas"], FEW_SEEDS)
         form = {"processes": 1, "threads": 1, "workers": 0, "replicas": few, "steps": steps}
         chosen.setdefault(key(job), {**job, **form})
-    with ThreadPoolExecutor(measure.cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return dict(zip(chosen, pool.map(attempt, chosen.values()), strict=True))
 
 
@@ -207,7 +209,7 @@ def main() -> None:
     print(table(result["rows"]))
     about = {"dataset": options.dataset, "date": time.strftime("%Y-%m-%d"), "rounds": options.rounds}
     about |= {"seconds": options.seconds, "steps_of_checks": options.steps, "tolerance": TOLERANCE}
-    about |= {"cores": measure.cores(), "device": options.device, "load_before": load}
+    about |= {"cores": cores(), "device": options.device, "load_before": load}
     result |= about | {"provenance": made_by}
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{'small-' if options.small else ''}{options.device.replace(' ', '-').lower()}.json"

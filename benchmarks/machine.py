@@ -7,6 +7,8 @@ import time
 
 import recipe
 
+from s6lib.processes import cores
+
 SIZE = {"cpu": 2048, "cuda": 8192}
 
 
@@ -18,7 +20,6 @@ def limits(small: bool) -> dict:
 
 def rates(small: bool) -> dict:
     import torch
-    from measure import cores
 
     torch.set_num_threads(cores())
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -24,10 +24,6 @@ CONTESTANTS = {
 FIRST, LAST = 5, 20  # losses averaged at the start and at the end of a short training
 
 
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run(job: dict, script: str = __file__) -> dict:
     """Runs `processes` copies of a job that start together once all are warm; what they found, added up."""
     command, pipe = [sys.executable, script, json.dumps(job)], subprocess.PIPE

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 OVERRIDES = ("dataset", "seeds", "epochs", "precision")
+NUMBERS = {"jobs": int, "workers": int, "retries": int, "cell_timeout": int, "time_limit": float, "worker_wait": float}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,7 +60,7 @@ def add_running(command: argparse.ArgumentParser) -> None:
 
 def main(words: list[str] | None = None) -> int:
     arguments = parser().parse_args(words)
-    from s6lib.batch import runner, status  # after --help, which needs none of it
+    from s6lib.batch import prune, runner, status  # after --help, which needs none of it
     from s6lib.batch.plan import PlanError
     from s6lib.records import RecordError, plain_text
 
@@ -78,8 +79,6 @@ def main(words: list[str] | None = None) -> int:
         if arguments.command == "run":
             return runner.run(request, number("index", arguments.index, int))
         if arguments.command in ("prune", "clean"):
-            from s6lib.batch import prune
-
             return prune.clean(request) if arguments.command == "clean" else prune.prune(request, arguments.yes)
         return status.status(request) if arguments.command == "status" else runner.summary(request)
     except (PlanError, RecordError) as error:
@@ -88,7 +87,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def make_request(arguments: argparse.Namespace):
-    from s6lib.batch.runner import Request, results_folder
+    from s6lib.batch.request import Request, results_folder
 
     overrides = {name: value for name in OVERRIDES if (value := getattr(arguments, name))}
     overrides |= {name: number(name, overrides[name], int) for name in ("seeds", "epochs") if name in overrides}
@@ -96,24 +95,16 @@ def make_request(arguments: argparse.Namespace):
         name, _, value = entry.partition("=")
         overrides[name] = plain(value)
     chosen = {name: getattr(arguments, name) for name in ("profile", "study", "trial", "run")}
-    extra = {}
-    if arguments.command in ("run", "decide"):
-        extra = {
-            "scheduler": arguments.scheduler,
-            "stale": arguments.stale or "keep",
-            "retries": number("retries", arguments.retries, int),
-            "cell_timeout": number("cell-timeout", arguments.cell_timeout, int),
-            "time_limit": number("time-limit", arguments.time_limit, float),
-            "worker_wait": number("worker-wait", arguments.worker_wait, float),
-        }
+    given = {name: kind for name, kind in NUMBERS.items() if name in arguments}
+    numbers = {name: number(name, getattr(arguments, name), kind) for name, kind in given.items()}
+    if "stale" in arguments:
+        chosen |= {"scheduler": arguments.scheduler, "stale": arguments.stale or "keep"}
     return Request(
         studies_file=Path(arguments.studies),
         results=results_folder(arguments.results),
         overrides=overrides,
-        jobs=number("jobs", arguments.jobs, int),
-        workers=number("workers", arguments.workers, int),
         **chosen,
-        **extra,
+        **numbers,
     )
 
 
@@ -124,7 +115,7 @@ def number(name: str, text: str, kind: type):
     try:
         return kind(text) if text else None
     except ValueError:
-        raise PlanError(f"{name.upper()}={text!r} is not a number") from None
+        raise PlanError(f"{name.upper().replace('_', '-')}={text!r} is not a number") from None
 
 
 def plain(text: str) -> object:
@@ -137,9 +128,10 @@ def plain(text: str) -> object:
 
 def show_plan(request, count: bool) -> int:
     """A line per trial: its state, its notebook, every setting as it would run, and how it differs from its arm."""
-    from s6lib.batch.plan import arm_differences, state_of
+    from s6lib.batch.plan import arm_differences
     from s6lib.batch.progress import Display
-    from s6lib.batch.runner import check
+    from s6lib.batch.request import check
+    from s6lib.batch.state import state_of
 
     check(request)
     runs, display = request.plan(), Display()

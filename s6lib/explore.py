@@ -19,6 +19,7 @@ from s6lib import data, plots, tutorial
 from s6lib.evidence import controls, measures, statistics
 from s6lib.evidence.measures import history
 from s6lib.models.norms import NormContext, make_norm
+from s6lib.plots import epochs
 from s6lib.plots.style import NAMES, column_scale, data_title, said_empty, trial_style
 from s6lib.records import Record
 
@@ -73,9 +74,8 @@ def draw_curves(records: Sequence[Record], column: str, seeds: int, epoch: int) 
         colour, line, marker = trial_style(record)
         table = history(record)
         table = table[table.seed.isin(record.seeds[:seeds])]
-        wide = table.pivot(index="epoch", columns="seed", values=column)
-        left.plot(wide, color=colour, lw=0.6, ls=line, alpha=0.5)
-        left.plot(wide.mean(axis=1), color=colour, lw=2.2, ls=line, label=record.name)
+        wide = epochs.seeds(table, column)
+        epochs.draw_seeds(left, wide, colour, line, record.name)
         values = wide.loc[min(epoch, wide.index.max())]
         right.plot(values, [row] * len(values), marker, color=colour, alpha=0.6)
         right.plot(values.mean(), row + 0.25, "|", color="black", ms=12)

@@ -26,6 +26,11 @@ def data_dir() -> Path:
     return Path(os.environ.get("S6_DATA_DIR") or home() / "data").expanduser().absolute()
 
 
+def raw_folder(dataset: str) -> Path | None:
+    """The folder that holds a data set's files; None for the bundled digits and for unknown names."""
+    return data_dir() / name / "raw" if (name := DATASETS.get(dataset)) else None
+
+
 def interactive_results() -> Path:
     """Where notebooks opened by hand leave their records: `S6_LAB`; s6lib in Google Drive where a Colab notebook has
     mounted it, so that they outlive the runtime; or results/lab of `home`."""

@@ -27,16 +27,20 @@ REGISTRY = "NORMALISERS"
 def provenance(normaliser: str, network: str) -> dict:
     """Commit, dirty flag, versions and machine; what is unknown is None."""
     status = _git("status", "--porcelain")
-    packages = ("torch", "torchvision", "numpy", "pandas", "papermill")
     return {
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": None if status is None else bool(status),
         "source": source_fingerprint(normaliser, network),
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in packages},
+        "versions": versions(),
         "platform": platform.platform(),
         "processor": _processor(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that numbers may depend on."""
+    return {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "pandas", "papermill")}
 
 
 def _git(*words: str) -> str | None:

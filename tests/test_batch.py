@@ -4,8 +4,6 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,9 +15,12 @@ from batch_project import SWEEP, TRAIN, TRIVIAL, Project
 from s6lib import data, records, training
 from s6lib.__main__ import main
 from s6lib.batch import attempt, folders, plan, pool, progress, runner
+from s6lib.batch import request as request_module
+from s6lib.batch import state as state_module
 from s6lib.batch.chunks import can_be_split, chunks, part_of, train_part
 from s6lib.batch.cluster import expected, start
-from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook, state_of
+from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook
+from s6lib.batch.state import state_of
 from s6lib.trial import make_trial
 
 ROOT = Path(__file__).parent.parent
@@ -91,7 +92,7 @@ REFUSED = {
 def test_refused_before_anything_is_written(project, monkeypatch, capsys, case):
     """Attacks 19 and 20: exit code 2 within 2 s, one line that says what is valid, and no file."""
     monkeypatch.chdir(project.path)
-    monkeypatch.setattr(runner, "MIRROR", ("127.0.0.1", 1))
+    monkeypatch.setattr(request_module, "MIRROR", ("127.0.0.1", 1))
     monkeypatch.setenv("S6_DATA_DIR", str(project.path / "no data"))
     words, message = REFUSED[case]
     before, start = sorted(project.path.rglob("*")), time.monotonic()
@@ -110,14 +111,6 @@ WRONG = [(1.5, "int"), (True, "int"), (None, "float"), ("1", "int | list[int]"),
 def test_types():
     assert all(fits(value, annotation) for value, annotation in RIGHT)
     assert not any(fits(value, annotation) for value, annotation in WRONG)
-
-
-@pytest.mark.parametrize("words", [["--help"], ["plan"], ["status"], ["plan", "--count"]])
-def test_answers_without_torch_or_papermill(project, words):
-    code = "import sys; from s6lib.__main__ import main; main(sys.argv[1:])"
-    check = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, 'papermill' in sys.modules)); "
-    run = subprocess.run([sys.executable, "-c", check + code, *words], cwd=project.path, capture_output=True, text=True)
-    assert run.stdout.splitlines()[-1] == "False False", run.stderr
 
 
 def test_every_listed_notebook_is_there():
@@ -201,7 +194,7 @@ def test_other_parameters_are_another_run(done):
 def test_changed_data_files_run_again(done, monkeypatch):
     run, results = done
     edit(run_file(results), data="old")
-    monkeypatch.setattr(plan, "data_fingerprint", lambda name: "new")
+    monkeypatch.setattr(state_module, "data_fingerprint", lambda name: "new")
     assert state_of(run, results).reason == "the data files changed"
 
 
@@ -403,12 +396,12 @@ def some_runs(count: int, seeds: int = 5) -> list[plan.Run]:
 def test_trials_and_their_workers_share_the_cores(monkeypatch, cores, trials, asked, jobs, workers):
     # Never more busy threads than cores, unless that is asked for, and no core idle by default; the headline says it.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    for module in (runner, pool):
+    for module in (request_module, runner, pool):
         monkeypatch.setattr(module, "cores", lambda: cores)
-    request, runs = runner.Request(**asked), some_runs(trials)
-    assert runner.trials_at_a_time(request, runs) == jobs
-    assert runner.workers_each(request, jobs) == workers
-    assert f"JOBS={jobs} of up to {workers} worker" in runner.headline(request, runs)
+    request, runs = request_module.Request(**asked), some_runs(trials)
+    assert request_module.trials_at_a_time(request, runs) == jobs
+    assert request_module.workers_each(request, jobs) == workers
+    assert f"JOBS={jobs} of up to {workers} worker" in request_module.headline(request, runs)
     spec = runner.Batch(request, runs, jobs, progress.Display())._common(Path("x"))
     assert (spec["threads"], spec["workers"]) == (max(1, cores // jobs), workers)
 

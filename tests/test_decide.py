@@ -16,7 +16,7 @@ from synthetic import make_record
 
 from s6lib.batch import decide, plan
 from s6lib.batch.plan import PlanError
-from s6lib.batch.runner import Request
+from s6lib.batch.request import Request
 from s6lib.evidence import verdicts
 from s6lib.studies import STUDIES
 

@@ -6,13 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from committed import EVIDENCE
 
 from s6lib.report import __main__ as report
 from s6lib.report import architecture, markers, pictures
 from s6lib.report.values import VALUES, Evidence
 
 ROOT = Path(__file__).parent.parent
-EVIDENCE = Evidence()
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = [path for path in markers.files() if any(markers.marked(path))]
 NUMBERED = ("README.md", "results.md", "performance.md")  # where a stray number would be one of ours

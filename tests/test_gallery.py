@@ -8,6 +8,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from committed import EVIDENCE
 from PIL import Image
 from scipy import ndimage
 from synthetic import make_record
@@ -17,7 +18,6 @@ from s6lib.report import gallery
 from s6lib.report.values import Evidence
 
 mpl.use("Agg")
-EVIDENCE = Evidence()
 COPIES = sorted(gallery.folder().glob("*.ipynb"))
 MEGABYTES = 12
 

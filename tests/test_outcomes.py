@@ -4,13 +4,13 @@ import json
 import re
 
 import pytest
+from committed import EVIDENCE
 from synthetic import make_record
 
 from s6lib import paths
 from s6lib.report import address, markers
 from s6lib.report.values import Evidence
 
-EVIDENCE = Evidence()
 NOTEBOOKS = sorted((paths.home() / "notebooks").rglob("*.ipynb"))
 TRIALS = [path for path in NOTEBOOKS if path.parent.name != "notebooks"]
 

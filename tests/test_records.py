@@ -17,6 +17,7 @@ from s6lib import records
 from s6lib.provenance import source_fingerprint
 from s6lib.records import Record, RecordError, parts
 from s6lib.records.convert import convert
+from s6lib.records.files import digest_of
 from s6lib.trial import make_trial
 
 TRIAL = make_trial("regularisers", "gbn", normaliser="ghost", epochs=2)
@@ -68,7 +69,7 @@ def resign(part: Path, name: str = "", **changes) -> None:
     head |= changes
     for file in [name] if name else []:
         head["files"][file] = records.sha256(part / file)
-    (part / "record.json").write_text(json.dumps({**head, "sha256": parts._digest(head)}))
+    (part / "record.json").write_text(json.dumps({**head, "sha256": digest_of(head)}))
 
 
 # --- saving and loading ---
@@ -503,7 +504,7 @@ def test_properties():
     # Predictions are the largest logits, the last epoch is the trial's, one line says it all.
     record = record_of(0, 3)
     assert record.name == "gbn"
-    assert record.predictions.tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert record.predicted.tolist() == [[0, 1, 2, 3, 4]] * 2
     assert record.last().test_accuracy.tolist() == [95.0, 98.0]
     assert record.describe() == "gbn: 2 seeds, 2 epochs on digits, last-epoch test accuracy 96.50 %"
 

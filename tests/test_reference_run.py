@@ -3,12 +3,12 @@
 import json
 
 import pytest
+from committed import EVIDENCE, committed_records
 
 from s6lib import paths
-from s6lib.evidence import images, measures, statistics, tables, verdicts, wanted
+from s6lib.evidence import images, measures, statistics, tables, verdicts
 from s6lib.studies import STUDIES
 
-FOUND, LEFT_OUT = tables.collect("")
 ARMS = {  # study -> the arms that were run
     "regularisers": {"bn", "bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2", "bn_batch64", "gbn_batch128"},
     "normalisers": {"bn_l1", "ln_l1", "gn_l1", "lambda_0", "lambda_1e-05", "lambda_0.0001", "lambda_0.001"},
@@ -18,7 +18,7 @@ ARMS = {  # study -> the arms that were run
 
 
 def arms(study):
-    return {record.name: record for record in FOUND if record.trial.study == study}
+    return {record.name: record for record in committed_records() if record.trial.study == study}
 
 
 def accuracies(study):
@@ -26,8 +26,9 @@ def accuracies(study):
 
 
 def test_reference_records_are_whole():
-    assert len(FOUND) == sum(map(len, ARMS.values()))
-    assert LEFT_OUT == []
+    every, left_out = tables.collect("")
+    assert len(every) == sum(map(len, ARMS.values()))
+    assert left_out == []
 
 
 @pytest.mark.parametrize("study", ARMS)
@@ -47,7 +48,7 @@ def test_arms_of_a_study_are_alike(study):
 
 def test_an_arm_is_of_one_code():
     # seeds are added by the code that trained the others, or all are trained anew
-    for record in FOUND:
+    for record in committed_records():
         assert len({part["provenance"]["source"] for part in record.parts}) == 1, record.name
 
 
@@ -61,7 +62,7 @@ def test_only_seeds_stand_in_the_way_of_a_verdict():
 
 def test_predictions_give_the_recorded_accuracy():
     # classes taken from half-precision logits, as in the parts of November 2026, lose at most two images of 10,000
-    for record in FOUND:
+    for record in committed_records():
         recomputed = 100 * measures.correct(record).mean(1)
         assert abs(recomputed - measures.test_accuracy(record)).max() <= (0.02 if record.stale else 1e-9)
 
@@ -69,7 +70,7 @@ def test_predictions_give_the_recorded_accuracy():
 def test_committed_verdicts_are_those_of_the_records():
     # `make report NAME=reference` writes them
     rows = json.loads((paths.reference() / verdicts.FILE).read_text())
-    fresh = json.loads(json.dumps(verdicts.plain(wanted.verdict_rows(FOUND))))
+    fresh = json.loads(json.dumps(verdicts.plain(EVIDENCE.verdicts)))
     assert [(row["claim"], row["verdict"], row["seeds"]) for row in rows] == [
         (row["claim"], row["verdict"], row["seeds"]) for row in fresh
     ]
@@ -81,7 +82,7 @@ def test_committed_verdicts_are_those_of_the_records():
 
 def test_every_published_last_epoch_replicates():
     inside = {}
-    for record in FOUND:
+    for record in committed_records():
         for published in measures.published_for(record)["last"].dropna():
             span = statistics.prediction_interval(measures.test_accuracy(record))
             inside[record.name, record.trial.study] = span.low <= published <= span.high
@@ -89,7 +90,7 @@ def test_every_published_last_epoch_replicates():
 
 
 def test_five_seeds_of_gap_agree_too_well_and_ten_do_not():
-    (gap,) = [record for record in FOUND if record.name == "gap"]
+    (gap,) = [record for record in committed_records() if record.name == "gap"]
     five = measures.test_accuracy(gap)[:5]
     assert five.std(ddof=1) < 0.4 * images.predicted_sd(gap)
     assert images.spread(gap).p > 0.05

@@ -5,11 +5,12 @@ import dataclasses
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from committed import committed_records
 from synthetic import make_record
 
 from s6lib import data, paths, plots, records
 from s6lib.evidence import images as errors
-from s6lib.evidence import probes, tables
+from s6lib.evidence import probes
 from s6lib.records import answers, images
 from s6lib.records.small import copy, small
 from s6lib.records.small import main as small_main
@@ -160,14 +161,14 @@ def tiles(figure) -> list[np.ndarray]:
 @pytest.mark.parametrize("study", ["regularisers", "normalisers", "progression"])
 def test_committed_digits_are_seen_without_mnist(without_data, study):
     # Not one black or empty tile, in the summary's grids and in every trial's own.
-    group = [record for record in tables.collect("")[0] if record.trial.study == study]
+    group = [record for record in committed_records() if record.trial.study == study]
     figures = [plots.grids_side_by_side(group, 8), *(plots.misclassified_grid(record) for record in group)]
     assert all(tile.max() > 100 and tile.std() > 20 for figure in figures for tile in tiles(figure))
     plt.close("all")
 
 
 def test_committed_images_are_those_of_the_records():
-    found = tables.collect("")[0]
+    found = committed_records()
     kept, checksum = images.read(paths.reference() / images.NAME)
     assert {record.dataset["checksum"] for record in found} == {checksum}
     assert set(images.chosen(found)) <= set(kept)

@@ -18,16 +18,16 @@ import tempfile
 import threading
 import time
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 from s6lib import records
 from s6lib.batch.folders import STALE, clear, locked, remove, remove_empty, socket_folder, work_folder
-from s6lib.batch.plan import data_fingerprint, difference, part_path, run_key
-from s6lib.provenance import ALWAYS, PACKAGE
+from s6lib.batch.plan import difference
+from s6lib.batch.state import data_fingerprint, part_path, run_key
+from s6lib.provenance import ALWAYS, PACKAGE, versions
 from s6lib.records import RecordError, plain_text
-from s6lib.records.parts import commit_folder
+from s6lib.records.files import commit_folder
 
 STOP = threading.Event()  # set when this process is asked to end; runs elsewhere look for the stop file
 GRACE = 5  # seconds between asking a child to end and killing it
@@ -39,28 +39,27 @@ def execute(spec: dict, gpu: str | None = None) -> dict:
     start, outcome = time.time(), {}
     if other := difference(code_identity(), spec["software"]):
         reason = f"{socket.gethostname()} has other software than the runner: {other}; nothing was trained there"
-        return {"kind": "software", "reason": reason, "name": spec["name"], "seconds": 0.0}
+        return {"kind": "software", "reason": reason, "seconds": 0.0}
     try:
         check_place(spec)
         for number in range(1, spec["retries"] + 2):
-            outcome = {**attempt(spec, number, gpu), "attempts": number}
+            outcome = attempt(spec, number, gpu)
             if outcome["kind"] != "infrastructure" or must_stop(spec):
                 break
     except OSError as error:
         place = error.filename or spec["results"]
         outcome = {"kind": "disk", "reason": f"{place}: {error.strerror or error}"}
-    return {**outcome, "name": spec["name"], "seconds": round(time.time() - start, 1)}
+    return {**outcome, "seconds": round(time.time() - start, 1)}
 
 
 @cache
 def code_identity() -> dict:
     """The training code and the package versions that numbers may depend on."""
-    files = [PACKAGE / name for name in ALWAYS]
-    files += [file for folder in ("models", "studies", "training") for file in (PACKAGE / folder).glob("*.py")]
-    digest = "".join(records.sha256(file) for file in sorted(set(files)))
-    versions = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "pandas", "papermill")}
+    files = {PACKAGE / name for name in ALWAYS}
+    files |= {file for folder in ("models", "studies", "training") for file in (PACKAGE / folder).glob("*.py")}
+    digest = "".join(records.sha256(file) for file in sorted(files))
     code = hashlib.sha256(digest.encode()).hexdigest()[:12]
-    return {"training code": code, "python": platform.python_version(), **versions}
+    return {"training code": code, "python": platform.python_version(), **versions()}
 
 
 def check_place(spec: dict) -> None:
@@ -104,14 +103,16 @@ def attempt(spec: dict, number: int, gpu: str | None) -> dict:
         with locked(folder / "lock"):
             start = time.time()
             outcome = run_child(spec, folder, gpu)
-            if outcome["kind"] == "ok":
+            if outcome["kind"] == "ok" and not spec["target"]:
                 outcome = validate_output(spec, folder)
-            if outcome["kind"] == "ok" and spec["part"]:  # it has added itself
-                return {"kind": "done", "reason": ""}
-            if outcome["kind"] == "ok":
-                info = {"attempt": number, "seconds": round(time.time() - start, 1), "host": socket.gethostname()}
-                return commit(spec, folder, {**outcome, **info})
-            return keep_failure(spec, folder, outcome)
+            if outcome["kind"] != "ok":
+                return keep_failure(spec, folder, outcome)
+            if spec["target"]:
+                (folder / "notebook.ipynb").replace(spec["target"])
+            elif not spec["part"]:  # a part has added itself
+                about = {"attempt": number, "seconds": round(time.time() - start, 1), "host": socket.gethostname()}
+                commit(spec, folder, {**outcome, **about})
+            return {"kind": "done", "reason": ""}
     finally:
         clear(folder, Path(spec["results"]))
 
@@ -209,8 +210,6 @@ def environment(spec: dict, folder: Path, sockets: Path, gpu: str | None) -> dic
 
 def validate_output(spec: dict, folder: Path) -> dict:
     """ "ok" only if every part that the notebook used or made is on disk and whole; papermill's metadata has no say."""
-    if not spec["record"]:
-        return {"kind": "ok"}
     parts = claimed(folder / "claims", Path(spec["results"]))
     if not parts:
         skipped = not_executed(folder / "notebook.ipynb")
@@ -240,11 +239,8 @@ def not_executed(notebook: Path) -> int:
     return sum(cell["cell_type"] == "code" and not cell["execution_count"] for cell in cells)
 
 
-def commit(spec: dict, folder: Path, facts: dict) -> dict:
+def commit(spec: dict, folder: Path, facts: dict) -> None:
     """Moves the executed notebook, and run.json that says what it was, to a folder of the run's own in one rename."""
-    if not spec["record"]:
-        Path(folder, "notebook.ipynb").replace(spec["publish_to"])
-        return {"kind": "done", "reason": ""}
     info = {**spec["identity"], "parameters": spec["parameters"], **{k: v for k, v in facts.items() if k != "kind"}}
     info |= {"data": data_fingerprint(spec["identity"]["settings"].get("dataset", "")), "finished": timestamp()}
     made = folder / "run"
@@ -255,7 +251,6 @@ def commit(spec: dict, folder: Path, facts: dict) -> dict:
     trial.mkdir(parents=True, exist_ok=True)
     point_to(trial / "notebook.ipynb", commit_folder(made, trial / f"run.{run_key(info['settings'])}"))
     forget(spec)
-    return {"kind": "done", "reason": "", "diverged": facts["diverged"]}
 
 
 def point_to(link: Path, run: Path) -> None:

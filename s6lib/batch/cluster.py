@@ -31,17 +31,17 @@ class Cluster:
         self.wait, self.stop_file, self.futures = wait, folder / ".work" / f"stop-{token}", list[Future]()
         self.alone_since: float | None = None
         self.owned = start(scheduler, folder, gpus)
-        address = self.owned.scheduler_address if self.owned else scheduler
-        self.address = address
+        self.address = self.owned.scheduler_address if self.owned else scheduler
         for name in ("distributed", "distributed.client"):  # what is lost, the runner says in a line
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            self.client = Client(self.owned or address, timeout=min(wait, 10), set_as_default=False)
+            self.client = Client(self.owned or self.address, timeout=min(wait, 10), set_as_default=False)
             self.client.wait_for_workers(expected(scheduler), timeout=wait)
         except (OSError, TimeoutError, TypeError) as error:  # TypeError: tls:// without certificates
             self.close()
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise PlanError(f"no worker at {address} after {wait:g} s ({reason}); see cluster/README.md") from error
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            said = f"no worker at {self.address} after {wait:g} s ({reason})"
+            raise PlanError(f"{said}; see cluster/README.md") from error
         kinds = [worker["resources"] for worker in self.client.scheduler_info(-1)["workers"].values()]
         resources = {"GPU": 1} if any("GPU" in kind for kind in kinds) else None
         self.executor = self.client.get_executor(pure=False, resources=resources)

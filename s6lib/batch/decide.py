@@ -18,10 +18,10 @@ from s6lib import records
 from s6lib.batch import runner
 from s6lib.batch.plan import PlanError, names, one_of
 from s6lib.batch.progress import Display
-from s6lib.batch.runner import Request
+from s6lib.batch.request import Request
 from s6lib.evidence import forecast, verdicts
 from s6lib.evidence.wanted import verdict_rows
-from s6lib.records import Record
+from s6lib.records import Record, counted
 from s6lib.studies import STUDIES
 from s6lib.studies.base import Claim, Study
 
@@ -116,8 +116,8 @@ def upcoming(study: Study, claim: Claim, have: verdicts.Records) -> int:
 
 
 def seeds_of(record: Record | None) -> int:
-    """n, where seeds 0 to n - 1 are there."""
-    return next(n for n in range(len(record.seeds) + 1) if n not in record.seeds) if record else 0
+    """Seeds 0 to n - 1 that are there: n; 0 without a record."""
+    return record.seeds_from_0 if record else 0
 
 
 def replace_with(request: Request, step: Step) -> Request:
@@ -177,7 +177,7 @@ def cost(step: Step, found: Sequence[Record]) -> str:
         return "none of them timed yet"
     seconds = sum(record.seconds_per_seed * max(0, step.seeds - seeds_of(record)) for record in known)
     left = len(arms) - len(known)
-    unknown = f", {left} arm{'s' * (left > 1)} not timed yet" if left else ""
+    unknown = f", {counted(left, 'arm')} not timed yet" if left else ""
     return f"about {seconds / 3600:.1f} hours{unknown}"
 
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from s6lib.batch.plan import PlanError, Run, state_of
+from s6lib.batch.plan import PlanError, Run
+from s6lib.batch.state import state_of
 from s6lib.records.parts import remove_dead_partials
 
 try:
@@ -34,10 +35,12 @@ BEAT, STALE = 5, 30  # seconds between signs of life of a lock's holder, and aft
 def run_lock(folder: Path, shared: bool, say: Callable[[str], None], wait: bool = True) -> Iterator[str]:
     """The lock on a run folder, as a token that workers must find there. It ends with its holder, however that ends."""
     token, path = secrets.token_hex(8), folder / ".lock"
-    with unwritable(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = acquire(path, shared, say, wait)
         write_lease(handle, shared, token)
+    except OSError as error:
+        raise PlanError(f"{error.filename or folder}: cannot be written ({error.strerror})") from error
     try:
         with beating(path):
             yield token
@@ -184,14 +187,6 @@ def alive(folder: Path) -> bool:
         if not (folder / "lock").exists():
             return time.time() - folder.stat().st_mtime < 2
     return in_use(folder / "lock")
-
-
-@contextlib.contextmanager
-def unwritable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise PlanError(f"{error.filename or folder}: cannot be written ({error.strerror})") from error
 
 
 # --- removing ----------------------------------------------------------------------------------------

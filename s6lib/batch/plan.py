@@ -1,24 +1,22 @@
-"""What a batch has to do: studies.toml and the notebooks -> runs, checked before anything starts; and what is done.
+"""What a batch has to do: studies.toml and the notebooks -> runs, checked before anything starts.
 
-No torch and no papermill here, so `plan` and `status` answer at once.
+No torch and no papermill here, so `plan` answers at once.
 """
 
 import ast
 import difflib
-import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from s6lib import paths, records
 from s6lib.paths import DATASETS
-from s6lib.records import PRECISIONS, RecordError, plain_text
-from s6lib.records.parts import is_part_name
+from s6lib.records import PRECISIONS
+from s6lib.records.files import digest_of
 from s6lib.studies import STUDIES
 
 KINDS: dict[str, Any] = {
@@ -29,8 +27,8 @@ KINDS: dict[str, Any] = {
     "list": list,
     "tuple": list,
     "dict": dict,
+    "None": type(None),
 }
-KINDS["None"] = type(None)
 
 
 class PlanError(Exception):
@@ -98,24 +96,23 @@ def read_studies(path: Path) -> dict:
 def make_run(notebooks: Path, table: dict, profile: str, study: str, trial: str, overrides: dict) -> Run:
     """Later wins: notebook, profile, the study's own for that profile, the trial, its own for the profile, the call."""
     arms = table["studies"][study]
-    entry, where = arms[trial], f"studies.toml: {study}.{trial}"
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", f"{study}/{trial}"):
+    entry, name = arms[trial], f"{study}/{trial}"
+    where = f"studies.toml: {study}.{trial}"
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         raise PlanError(f"{where}: names become folders; only letters, digits, _, - and . inside are allowed")
     unknown = set(entry) - {"notebook", "parameters", *table["profiles"]}
     if unknown or "notebook" not in entry:
         raise PlanError(
             f"{where}: expected notebook = ..., parameters = {{...}}; found {', '.join(entry) or 'nothing'}"
         )
-    layers = (arms.get(profile, {}), entry.get("parameters", {}), entry.get(profile, {}), overrides)
-    parameters = dict(table["profiles"][profile])
-    for layer in layers:
-        parameters.update(layer)
+    parameters = {**table["profiles"][profile], **arms.get(profile, {}), **entry.get("parameters", {})}
+    parameters |= {**entry.get(profile, {}), **overrides}
     path = notebooks / entry["notebook"]
     declared, code = read_notebook(path)
-    for name, value in parameters.items():
-        check_parameter(f"{study}/{trial}", name, value, {n: kind for n, (kind, _) in declared.items()})
-    settings = {name: default for name, (_, default) in declared.items()} | parameters
-    check_ranges(f"{study}/{trial}", settings)
+    for parameter, value in parameters.items():
+        check_parameter(name, parameter, value, declared)
+    settings = {parameter: default for parameter, (_, default) in declared.items()} | parameters
+    check_ranges(name, settings)
     return Run(study, trial, path.resolve(), parameters, settings, code)
 
 
@@ -155,7 +152,7 @@ def read_notebook(path: Path, needed: str = "dataset") -> tuple[dict[str, tuple[
     if needed not in declared:
         raise PlanError(f"{path}: needs one cell tagged `parameters`, with {needed} among them")
     rest = [text.rstrip() for text, tags in code if "parameters" not in tags]
-    return declared, hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:16]
+    return declared, digest_of(rest)[:16]
 
 
 # Each of these once: what the cells say that all trial notebooks share.
@@ -190,16 +187,16 @@ def declarations(text: str) -> dict[str, tuple[str, object]]:
     return found
 
 
-def check_parameter(where: str, name: str, value: object, kinds: dict[str, str]) -> None:
+def check_parameter(where: str, name: str, value: object, declared: dict[str, tuple[str, object]]) -> None:
     """Raises PlanError unless the notebook declares `name` and `value` is JSON-plain and of the declared type."""
     try:
-        one_of("parameter", name, kinds)
+        one_of("parameter", name, declared)
     except PlanError as error:
         raise PlanError(f"{where}: {error}") from None
     if not is_plain(value):
         raise PlanError(f"{where}: {name}={value!r} is not plain JSON (numbers, strings, booleans, lists, tables)")
-    if not fits(value, kinds[name]):
-        raise PlanError(f"{where}: {name}={value!r} is a {type(value).__name__}; expected {kinds[name]}")
+    if not fits(value, kind := declared[name][0]):
+        raise PlanError(f"{where}: {name}={value!r} is a {type(value).__name__}; expected {kind}")
 
 
 def is_plain(value: object) -> bool:
@@ -236,110 +233,7 @@ def arm_differences(run: Run) -> str:
     return difference({name: arm[name] for name in shared}, {name: run.settings[name] for name in shared})
 
 
-# --- what is done --------------------------------------------------------------------------------
-
-# What a run.json must hold; the rest of it is for readers.
-RUN_FILE: dict[str, Callable[[Any], bool]] = {
-    "settings": lambda value: isinstance(value, dict),
-    "code": lambda value: isinstance(value, str),
-    "data": lambda value: value is None or isinstance(value, str),
-    "seconds": lambda value: type(value) in (int, float) and 0 <= value < 1e9,
-    "parts": lambda value: isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value),
-}
-
-
-@dataclass(frozen=True)
-class State:
-    """`kind` is done, stale, damaged or missing; `info` is the run.json that stands for it, `heads` its parts'."""
-
-    kind: str
-    reason: str = ""
-    info: dict = field(default_factory=dict)
-    heads: list[dict] = field(default_factory=list)
-    folder: Path | None = None
-
-    @property
-    def diverged(self) -> list[dict]:
-        return [entry for head in self.heads for entry in head["diverged"]]
-
-
-def run_key(settings: dict) -> str:
-    """Eight digits that stand for a run's settings in the name of its folder."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def state_of(run: Run, results: Path) -> State:
-    """How far the run folders of a trial, and the parts they stand on, are what is asked for now."""
-    trial = results / run.study / run.trial
-    folders = sorted(trial.glob(f"run.{run_key(run.settings)}*"))
-    states = [state_of_folder(folder, run, results) for folder in folders]
-    if not states:
-        others = [read_run(folder)["settings"] for folder in trial.glob("run.*") if not unreadable(folder)]
-        changes = [difference(settings, run.settings) for settings in others]
-        return State("missing", f"is there with other parameters: {min(changes, key=len)}" if changes else "")
-    return min(reversed(states), key=lambda state: ("done", "stale", "other", "damaged").index(state.kind))
-
-
-def state_of_folder(folder: Path, run: Run, results: Path) -> State:
-    try:
-        info = read_run(folder)
-        heads = [records.check(part_path(results, name)) for name in info["parts"]]
-    except RecordError as error:
-        return State("damaged", str(error))
-    data = data_fingerprint(run.settings.get("dataset", ""))
-    if data and info["data"] not in (None, data):
-        return State("other", "the data files changed")
-    reasons = ["the notebook's code changed"] if info["code"] != run.code else []
-    reasons += ["the library's training code changed"] if any(map(records.is_stale, heads)) else []
-    return State("stale" if reasons else "done", " and ".join(reasons), info, heads, folder)
-
-
-def part_path(results: Path, name: str) -> Path:
-    """The folder of a part named relative to the run folder. Raises RecordError for what is no such name."""
-    parts = Path(name).parts
-    if len(parts) != 3 or ".." in parts or not is_part_name(parts[-1]):
-        raise RecordError(plain_text(f"{results}: {name!r} is not the name of a part below it"))
-    return results.joinpath(*parts)
-
-
-def unreadable(folder: Path) -> bool:
-    try:
-        return not read_run(folder)
-    except RecordError:
-        return True
-
-
-def read_run(folder: Path) -> dict:
-    """run.json of a committed run. Raises RecordError naming the file."""
-    file = folder / "run.json"
-    try:
-        info = json.loads(file.read_bytes())
-        wrong = [name for name, fine in RUN_FILE.items() if not fine(info.get(name))]
-    except OSError as error:
-        raise RecordError(f"{file}: cannot be read ({error.strerror})") from error
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise RecordError(plain_text(f"{file}: not a run's description ({error})")) from error
-    if wrong:
-        raise RecordError(f"{file}: not a run's description ({', '.join(wrong)} missing or of another type)")
-    return info
-
-
 def difference(old: dict, new: dict) -> str:
+    """What differs, in words: "epochs 2 -> 3, l1 0.0 -> 1e-05"."""
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return ", ".join(f"{key} {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}" for key in keys)
-
-
-def data_fingerprint(dataset: str) -> str | None:
-    """A hash over the data set's files; None for the bundled digits, and where the files are not there (yet)."""
-    folder = paths.data_dir() / (DATASETS.get(dataset) or "") / "raw"
-    if not DATASETS.get(dataset) or not folder.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*-ubyte"), *folder.glob("*-int")]):
-        digest.update(_sha256(file, file.stat().st_mtime_ns).encode())
-    return digest.hexdigest()[:16]
-
-
-@cache
-def _sha256(file: Path, changed: int) -> str:
-    return records.sha256(file)

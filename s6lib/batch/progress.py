@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +62,6 @@ def describe(name: str, beat: dict) -> str:
         return f"{name}  starting, {spent}"
     share = round(10 * beat["epoch"] / max(beat["epochs"], 1))
     return f"{name}  epoch {beat['epoch']}/{beat['epochs']} [{'#' * share}{'.' * (10 - share)}] {spent}"
-
-
-def count(trials: Sized) -> str:
-    return count_of(len(trials), "trial")
-
-
-def count_of(number: int, what: str) -> str:
-    return f"1 {what}" if number == 1 else f"{number} {what}s"
 
 
 class Display:

@@ -1,12 +1,11 @@
 """`make prune` and `make clean`, which alone delete results: only what the batch made, below the run folder."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from s6lib.batch.folders import remove, remove_empty, run_lock
-from s6lib.batch.plan import part_path, read_run, state_of, unreadable
 from s6lib.batch.progress import Display
-from s6lib.batch.runner import Request, check
+from s6lib.batch.request import Request, check
+from s6lib.batch.state import part_path, read_runs, state_of
 from s6lib.records.parts import is_part_name
 from s6lib.records.reading import ASKED
 from s6lib.report.page import PAGE, TABLE
@@ -20,7 +19,7 @@ def prune(request: Request, really: bool) -> int:
         display.line(f"{folder}: nothing has run yet")
         return 0
     with run_lock(folder, shared=False, say=display.line, wait=False):
-        unasked = list(unasked_folders(request))
+        unasked = unasked_folders(request)
         for path in unasked:
             display.line(f"{size(path) / 1e6:8.1f} MB  {path.relative_to(folder)}")
             if really:
@@ -31,17 +30,19 @@ def prune(request: Request, really: bool) -> int:
     return 0
 
 
-def unasked_folders(request: Request) -> Iterator[Path]:
+def unasked_folders(request: Request) -> list[Path]:
     """Runs of other settings than today's, and the parts that only those used."""
-    states = [state_of(run, request.folder) for run in request.plan()]
+    folder, plan = request.folder, request.plan()
+    states = [state_of(run, folder) for run in plan]
     current = {state.folder for state in states if state.kind in ("done", "stale")}
     wanted = {part for state in states for part in state.info.get("parts", [])}
-    chosen = {request.folder / run.name for run in request.plan()}
-    runs = [path for path in request.folder.glob("*/*/run.*") if path not in current and not unreadable(path)]
-    runs = [path for path in runs if path.parent in chosen or not (request.study or request.trial)]
-    parts = sorted({part for path in runs for part in read_run(path)["parts"]} - wanted)
-    folders = [part_path(request.folder, part) for part in parts]
-    yield from sorted(path for path in [*runs, *folders] if path.is_dir() and not path.is_symlink())
+    runs = {path: info for path, info in read_runs(folder, "*/*/run.*").items() if path not in current}
+    if request.study or request.trial:
+        chosen = {folder / run.name for run in plan}
+        runs = {path: info for path, info in runs.items() if path.parent in chosen}
+    parts = {part for info in runs.values() for part in info["parts"]} - wanted
+    found = [*runs, *(part_path(folder, part) for part in parts)]
+    return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
 
 def clean(request: Request) -> int:

@@ -15,13 +15,11 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -30,50 +28,18 @@ from s6lib import paths
 from s6lib.batch import attempt, folders
 from s6lib.batch.chunks import chunks, part_of
 from s6lib.batch.folders import remove_finished_checkpoints, remove_stale_attempts, run_lock
-from s6lib.batch.plan import PlanError, Run, State, make_plan, part_path, read_notebook, read_studies, state_of
-from s6lib.batch.pool import default_jobs, gpus, make_executor
-from s6lib.batch.progress import Display, count, count_of, describe, duration, heartbeat, total_left
+from s6lib.batch.plan import PlanError, Run, read_notebook, read_studies
+from s6lib.batch.pool import make_executor
+from s6lib.batch.progress import Display, describe, duration, heartbeat, total_left
+from s6lib.batch.request import Request, check, check_reach, headline, trials_at_a_time, workers_each
+from s6lib.batch.state import State, part_path, state_of
 from s6lib.processes import cores
-from s6lib.records import plain_text
-from s6lib.records.reading import ASKED
+from s6lib.records import counted, plain_text
+from s6lib.records.reading import write_asked
 from s6lib.report.page import PAGE
 
 OUTCOMES = ("done", "infrastructure", "disk", "timeout", "code", "other", "stopped", "software", "lost")
 PAGE_LIMIT = 600.0  # seconds that making the page may take
-MIRROR = ("ossci-datasets.s3.amazonaws.com", 443)
-
-
-@dataclass
-class Request:
-    """What the command line asked for."""
-
-    studies_file: Path = Path("studies.toml")
-    profile: str = "quick"
-    study: str = ""
-    trial: str = ""
-    overrides: dict = field(default_factory=dict)
-    results: Path = Path("results")
-    run: str = ""  # folder below `results`; empty: the profile's name
-    jobs: int | None = None
-    workers: int | None = None
-    scheduler: str = ""
-    stale: str = "keep"
-    retries: int = 1
-    cell_timeout: int | None = None
-    time_limit: float | None = 24 * 3600.0
-    worker_wait: float = 60.0
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.results).absolute() / (self.run or self.profile)
-
-    @property
-    def root(self) -> Path:
-        return Path(self.studies_file).absolute().parent
-
-    def plan(self, trial: str | None = None) -> list[Run]:
-        trials = self.trial if trial is None else trial
-        return make_plan(Path(self.studies_file).absolute(), self.profile, self.study, trials, self.overrides)
 
 
 class Lost(Exception):
@@ -113,99 +79,13 @@ def run(request: Request, index: int | None = None) -> int:
     return batch.report()
 
 
-def check(request: Request) -> None:
-    for name in ("jobs", "workers"):
-        if (value := getattr(request, name)) is not None and value < 1:
-            raise PlanError(f"{name.upper()}={value} is out of range; valid: 1 or more")
-    if request.stale not in ("keep", "rerun"):
-        raise PlanError(f"unknown STALE={request.stale!r}; valid: keep, rerun")
-    if any(part in ("", ".", "..") or "/" in part for part in (request.run or request.profile,)):
-        raise PlanError(f"run={request.run!r} is not a valid folder name")
-    check_folder(request)
-
-
-def results_folder(text: str) -> Path:
-    """The folder that `text` names, ~ filled in. Raises PlanError."""
-    if "://" in text:
-        raise PlanError(f"{text}: results must be a folder, on this machine or shared between all workers")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise PlanError(f"RESULTS={text}: no such user's home; give the folder's full path") from None
-
-
-def check_folder(request: Request) -> None:
-    """Results never go where sources lie, nor where their names cannot be written down."""
-    try:
-        str(request.folder).encode()
-    except UnicodeEncodeError:
-        raise PlanError(f"RESULTS={str(request.results)!a}: not a valid folder name, it cannot be decoded") from None
-    folder, root = request.folder.resolve(), request.root.resolve()
-    sources = [root / name for name in ("notebooks", "s6lib", "tests")]
-    if folder in (root, *root.parents) or folder.parent == root or any(folder.is_relative_to(one) for one in sources):
-        raise PlanError(
-            f"RESULTS: {folder} is among the sources of {root}; valid: a folder of its own, such as results"
-        )
-
-
-def check_reach(request: Request, plan: list[Run]) -> None:
-    """What every trial would otherwise find out by itself, after its kernel has started: scheduler and data files."""
-    if request.scheduler.startswith(("tcp://", "tls://")):
-        host, _, port = request.scheduler.split("://", 1)[1].rpartition(":")
-        if not port.isdigit() or not answers(host.strip("[]"), int(port)):
-            raise PlanError(f"SCHEDULER={request.scheduler}: nothing answers there; see cluster/README.md")
-    todo = [one for one in plan if state_of(one, request.folder).kind not in ("done", "stale")]
-    for name in dict.fromkeys(str(one.settings.get("dataset", "digits")) for one in todo):
-        folder = paths.data_dir() / (paths.DATASETS.get(name) or "") / "raw"
-        if paths.DATASETS.get(name) and not any(folder.glob("*-ubyte")) and not answers(*MIRROR):
-            raise PlanError(
-                f"DATASET={name}: no files in {folder}, and no network to fetch them. Put them there, or set "
-                f"S6_DATA_DIR to the folder that holds {paths.DATASETS[name]}/raw; DATASET=digits needs no files"
-            )
-
-
-def answers(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), 1.0).close()
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
-
-
-def trials_at_a_time(request: Request, plan: list[Run]) -> int:
-    """JOBS, as far as there are trials; by default so many that a core is busy with one seed at least, or with WORKERS.
-
-    By the plan, however many of its trials are left: the number of workers may change the last bits of a history, and
-    the same command, run again, must go on as it began.
-    """
-    if request.jobs:
-        return max(1, min(request.jobs, len(plan)))
-    seeds = [number for run in plan if type(number := run.settings.get("seeds")) is int]
-    jobs = default_jobs() if gpus() else max(default_jobs(), cores() // max(seeds, default=1))
-    return max(1, min(jobs, cores() // (request.workers or 1), len(plan)))
-
-
-def workers_each(request: Request, jobs: int) -> int:
-    """The processes that share a trial's seeds, where `jobs` trials share the cores."""
-    return request.workers or max(1, cores() // jobs)
-
-
-def headline(request: Request, plan: list[Run]) -> str:
-    sets = ", ".join(dict.fromkeys(str(run.settings.get("dataset", "?")) for run in plan))
-    jobs, shared = trials_at_a_time(request, plan), ""
-    if not request.scheduler and not gpus():
-        shared = f" of up to {count_of(workers_each(request, jobs), 'worker')} on {count_of(cores(), 'core')}"
-    head = f"profile {request.profile}: data set {sets}, {count(plan)}, JOBS={jobs}{shared}"
-    return f"{head}, results in {request.folder}"
-
-
 class Batch:
     """One execution of a plan: what was skipped, what ran and how it ended."""
 
     def __init__(self, request: Request, plan: list[Run], jobs: int, display: Display):
         self.request, self.plan, self.jobs, self.display = request, plan, jobs, display
         self.token = ""  # of the run folder's lock
-        self.rows: dict[str, tuple[str, float | None, str, str]] = {}  # name -> (state, seconds, accuracy, note)
+        self.rows: dict[str, tuple[str, float, str, str]] = {}  # name -> (state, seconds, accuracy, note)
         self.times: list[float] = []
         self.parts: dict[str, tuple[int, int]] = {}  # name -> parts that are still to come, of how many
         self.ran = False  # whether anything was executed
@@ -256,7 +136,7 @@ class Batch:
 
     def _note(self, kind: str, run: Run, state: State, seconds: float, note: str) -> None:
         if state.diverged:
-            kind, note = "diverged", diverged_note(state.diverged)
+            kind, note = "diverged", state.diverged
         self.rows[run.name] = (kind, seconds, accuracy(state, self.request.folder), note)
 
     def _spec(self, run: Run) -> dict:
@@ -268,7 +148,7 @@ class Batch:
         return {
             "notebook": str(notebook),
             "results": str(request.folder),
-            "root": str(Path(request.studies_file).absolute().parent),
+            "root": str(request.root),
             "data_dir": str(paths.data_dir()),
             "token": self.token,
             "software": attempt.code_identity(),
@@ -278,7 +158,7 @@ class Batch:
             "retries": request.retries,
             "cell_timeout": request.cell_timeout,
             "time_limit": request.time_limit,
-            "record": True,
+            "target": "",  # where an auxiliary notebook goes, which leaves no record
             "part": None,
         }
 
@@ -332,14 +212,10 @@ class Batch:
         if outcome["kind"] == "lost":
             raise Lost(outcome["reason"])
         if outcome["kind"] == "done" and state.kind not in ("done", "stale"):
-            outcome = {
-                "kind": "other",
-                "reason": f"said to be done, but is {state.kind} on disk {state.reason}".strip(),
-            }
+            reason = f"said to be done, but is {state.kind} on disk {state.reason}".strip()
+            outcome = {"kind": "other", "reason": reason, "seconds": seconds}
         if outcome["kind"] != "done":
-            self.rows[run.name] = ("failed", seconds, "", outcome["reason"])
-            self.display.line(f"{place}  FAILED after {duration(seconds)}: {outcome['reason']}")
-            self._show_failure(outcome)
+            self._fail(run.name, outcome, f"{place}  FAILED after {duration(seconds)}")
             return
         self.times.append(seconds)
         self._note("ran", run, state, seconds, "")
@@ -347,7 +223,9 @@ class Batch:
         eta = f", {self._eta({}, unfinished)}" if unfinished else ""
         self.display.line(f"{place}  ran in {duration(seconds)}{', ' + note if note else ''}{eta}")
 
-    def _show_failure(self, outcome: dict) -> None:
+    def _fail(self, name: str, outcome: dict, said: str) -> None:
+        self.rows[name] = ("failed", outcome["seconds"], "", outcome["reason"])
+        self.display.line(f"{said}: {outcome['reason']}")
         for line in outcome.get("log", []):
             self.display.line(f"    | {line}")
         if "notebook" in outcome:
@@ -359,7 +237,7 @@ class Batch:
         """Executes the tutorials: notebooks without a trial, which the whole plan alone includes."""
         if self.request.study or self.request.trial:
             return
-        table = read_studies(Path(self.request.studies_file).absolute())
+        table = read_studies(self.request.studies_file.absolute())
         settings = {**table["profiles"][self.request.profile], **self.request.overrides}
         for name, notebook in table.get("tutorials", {}).items():
             self._run_auxiliary_notebook(name, notebook, {"dataset": settings["dataset"]})
@@ -367,7 +245,7 @@ class Batch:
     def summarise(self) -> None:
         """Executes notebooks/summary.ipynb over all trials of the studies at hand; a failed trial is no hindrance."""
         states = {run.name: state_of(run, self.request.folder) for run in self.request.plan(trial="")}
-        write_asked(self.request.folder, states.values())
+        write_asked(self.request.folder, [part for state in states.values() for part in state.info.get("parts", [])])
         undone = [name for name, state in states.items() if state.kind not in ("done", "stale")]
         plan = json.dumps(undone)  # those that are done are not missing, whatever their records are called
         parameters = {"results_dir": str(self.request.folder), "plan": plan}
@@ -395,21 +273,19 @@ class Batch:
         if not notebook.exists() or (target.exists() and not self.ran):
             return
         read_notebook(notebook, next(iter(parameters)))
-        spec = {**self._common(notebook), "name": name, "parameters": parameters, "identity": {}}
-        spec |= {"record": False, "publish_to": str(target)}
+        named = {"name": name, "parameters": parameters, "identity": {}, "target": str(target)}
         with ThreadPoolExecutor(1) as pool:
-            outcome = outcome_of(pool.submit(attempt.execute, spec))
+            outcome = outcome_of(pool.submit(attempt.execute, self._common(notebook) | named))
         folders.remove_empty(self.request.folder / ".work" / name, self.request.folder)
         if outcome["kind"] == "done":
             self.display.line(f"{name}: {target}")
             return
-        self.rows[name] = ("failed", outcome["seconds"], "", outcome["reason"])
-        self.display.line(f"{name} FAILED: {outcome['reason']}")
-        self._show_failure(outcome)
+        self._fail(name, outcome, f"{name} FAILED")
 
     def stop(self, why: str, code: int) -> int:
         unfinished = [run.name for run in self.plan if run.name not in self.rows]
-        self.display.line(f"interrupted by {why}; {count(unfinished)} unfinished, nothing that was finished is lost.")
+        left = counted(len(unfinished), "trial")
+        self.display.line(f"interrupted by {why}; {left} unfinished, nothing that was finished is lost.")
         if code == 1:
             self.display.line("unfinished: " + ", ".join(unfinished))
         self.display.line("The same command continues from the last epochs.")
@@ -420,9 +296,8 @@ class Batch:
         width = max(len(name) for name in [*self.rows, "trial"])
         self.display.line(f"\n{'trial':<{width}}  {'state':<8}  {'seconds':>7}  {'test %':>6}  note")
         for name, (state, seconds, percent, note) in self.rows.items():
-            spent = "" if seconds is None else f"{seconds:.0f}"
-            line = f"{name:<{width}}  {state:<8}  {spent:>7}  {percent:>6}  {first_line(note)}"
-            self.display.line(line.rstrip())
+            line = f"{name:<{width}}  {state:<8}  {seconds:>7.0f}  {percent:>6}  {note}"
+            self.display.line(line.partition("\n")[0].rstrip())
         states = [state for state, *_ in self.rows.values()]
         counts = ", ".join(f"{states.count(k)} {k}" for k in ("ran", "skipped", "stale", "diverged", "failed"))
         self.display.line(f"{len(states)} in all: {counts}")
@@ -440,28 +315,6 @@ def accuracy(state: State, results: Path) -> str:
             rows = rows[rows.seed < asked]
         return f"{rows[rows.epoch == rows.epoch.max()].test_accuracy.mean():.2f}"
     return ""
-
-
-def write_asked(folder: Path, states: Iterable[State]) -> None:
-    """Notes the keys of the parts that finished runs of this plan stand on: the summary leaves other settings out."""
-    asked: dict[str, list[str]] = {}
-    for state in states:
-        for name in state.info.get("parts", []):
-            trial, part = name.rsplit("/", 1)
-            if (key := part.split(".")[1]) not in asked.setdefault(trial, []):
-                asked[trial].append(key)
-    temporary = folder / f".{ASKED}.{os.getpid()}"
-    temporary.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / ASKED)
-
-
-def first_line(text: str) -> str:
-    return text.splitlines()[0] if text else ""
-
-
-def diverged_note(bad: list[dict]) -> str:
-    parts = [f"seed {entry['seed']} at epoch {entry['epoch']}, step {entry['step']}" for entry in bad]
-    return "diverged: " + ", ".join(parts)
 
 
 def outcome_of(future: Future) -> dict:

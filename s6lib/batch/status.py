@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 from s6lib.batch import folders
-from s6lib.batch.plan import Run, State, state_of
+from s6lib.batch.plan import Run
 from s6lib.batch.progress import Display, describe, duration, heartbeat, total_left
-from s6lib.batch.runner import Request, check, diverged_note, first_line, headline, trials_at_a_time
+from s6lib.batch.request import Request, check, headline, trials_at_a_time
+from s6lib.batch.state import State, state_of
 from s6lib.records import plain_text
 
 
@@ -22,7 +23,8 @@ def status(request: Request) -> int:
     rows = {run.name: status_row(run, folder) for run in plan}
     width = max(map(len, rows), default=5)
     for name, (kind, _, note) in rows.items():
-        display.line(f"{name:<{width}}  {kind:<11}  {first_line(plain_text(note))}".rstrip())
+        line = f"{name:<{width}}  {kind:<11}  {plain_text(note)}"
+        display.line(line.partition("\n")[0].rstrip())
     kinds = [kind for kind, _, _ in rows.values()]
     display.line(", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)))
     display.line(time_left(rows, folder, jobs, held))
@@ -36,8 +38,7 @@ def status_row(run: Run, folder: Path) -> tuple[str, State, str]:
     if any(map(folders.alive, attempts)):
         return "running", state, describe("", beat).strip() if beat else ""
     if state.kind in ("done", "stale"):
-        bad = diverged_note(state.diverged) if state.diverged else ""
-        return state.kind, state, "; ".join(filter(None, [state.reason, bad]))
+        return state.kind, state, "; ".join(filter(None, [state.reason, state.diverged]))
     failure = Path(folder, ".failed", run.name, "failure.json")
     if failure.exists():
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -88,18 +88,21 @@ def misclassified(record: Record) -> pd.DataFrame:
     return table[table.missed_by > 0].sort_values(order, ascending=[False, False, True], ignore_index=True)
 
 
-def confusions(records: Sequence[Record]) -> np.ndarray:
-    """How many images of each label (rows) a network takes for each digit, the mean over all seeds of all records.
+def answers_by_label(record: Record) -> np.ndarray:
+    """How many images of each label (rows) the replicas that did not diverge take for each digit, int [10, 10]."""
+    counts, said = np.zeros((10, 10), int), record.predicted[record.non_diverged]  # said [R, n]
+    np.add.at(counts, (np.broadcast_to(record.labels, said.shape), said), 1)
+    return counts
 
-    Float [10, 10]; diverged replicas are left out. The records must be of one data set, else ValueError.
+
+def confusions(records: Sequence[Record]) -> np.ndarray:
+    """`answers_by_label` per network, the mean over all seeds of all records, float [10, 10].
+
+    The records must be of one data set, else ValueError.
     """
     one_data_set("confusions", records)
-    counts, networks = np.zeros((10, 10)), 0
-    for record in records:
-        said = record.predicted[record.non_diverged]  # [R, n]
-        np.add.at(counts, (np.broadcast_to(record.labels, said.shape), said), 1)
-        networks += len(said)
-    return counts / max(1, networks)
+    networks = sum(len(record.non_diverged) for record in records)
+    return np.sum([answers_by_label(record) for record in records], axis=0) / max(1, networks)
 
 
 def one_data_set(what: str, records: Sequence[Record]) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from s6lib.records import Record
+from s6lib.records import Record, counted
 from s6lib.studies.base import published
 
 
@@ -40,7 +40,7 @@ def who(record: Record) -> str:
     total, kept = len(record.seeds), len(record.non_diverged)
     if kept < total:
         return f"{kept} of {total} seeds, {total - kept} diverged"
-    return f"{total} seed" + "s" * (total != 1)
+    return counted(total, "seed")
 
 
 def correct(record: Record) -> np.ndarray:

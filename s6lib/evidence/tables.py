@@ -67,32 +67,9 @@ def in_order(found: Sequence[Record]) -> list[Record]:
     return [record for group in by_study(found).values() for record in group]
 
 
-def table(found: Sequence[Record]) -> pd.DataFrame:
-    """A row per record, numbers as numbers: percent, points, seconds."""
-    return pd.DataFrame([_row(record) for record in in_order(found)], columns=COLUMNS)
-
-
 def shown(found: Sequence[Record]) -> pd.DataFrame:
-    """`table` for reading: the last epoch's mean, sd and 95 % interval; best epochs labelled for what they are."""
-    rows = table(found)
-    columns = {
-        "study": rows.study,
-        "trial": rows.trial,
-        "data": rows.data,
-        "parameters": rows.parameters.map("{:,}".format),
-        "seeds": rows.seeds,
-        "diverged": rows.diverged,
-        "test %, last epoch": rows.test.map(number),
-        "± sd": rows.test_sd.map(number),
-        "95 % interval": [span(low, high) for low, high in zip(rows.test_low, rows.test_high, strict=True)],
-        "running train %": rows.train.map(number),
-        "train − test, points": rows.gap.map(number),
-        "best epoch %, chosen on the test set": rows.best.map(number),
-        "published best %, likewise, 1 seed": rows.published_best.map(number),
-        "seconds, all seeds": rows.seconds.map("{:.0f}".format),
-        "precision": rows.precision,
-    }
-    return pd.DataFrame(columns)
+    """A row per record: the last epoch's mean, sd and 95 % interval; best epochs labelled for what they are."""
+    return pd.DataFrame([_row(record) for record in in_order(found)])
 
 
 def replication(found: Sequence[Record]) -> pd.DataFrame:
@@ -164,19 +141,27 @@ def lines(texts: Sequence[str], none: str) -> str:
     return "\n".join(texts) or none
 
 
-COLUMNS = ["study", "trial", "data", "parameters", "seeds", "diverged", "test", "test_sd", "test_low", "test_high"]
-COLUMNS += ["train", "gap", "best", "published_best", "seconds", "precision"]
-
-
-def _row(record: Record) -> tuple:
+def _row(record: Record) -> dict:
     values = last(record, "test_accuracy"), last(record, "train_accuracy"), measures.best_test_accuracy(record)
     interval, train, best = (statistics.mean_interval(x) for x in values)
     low, high = (interval.low, interval.high) if interval.n >= ENOUGH_SEEDS else (np.nan, np.nan)
-    named = family(record), record.name, record.dataset["name"]
-    about = record.provenance.get("parameters", 0), interval.n, measures.left_out(record)
-    trained = train.mean, train.mean - interval.mean, best.mean, published_for(record).best.mean()
-    made = record.seconds, record.provenance.get("precision", "")
-    return (*named, *about, interval.mean, interval.sd, low, high, *trained, *made)
+    return {
+        "study": family(record),
+        "trial": record.name,
+        "data": record.dataset["name"],
+        "parameters": f"{record.provenance.get('parameters', 0):,}",
+        "seeds": interval.n,
+        "diverged": measures.left_out(record),
+        "test %, last epoch": number(interval.mean),
+        "± sd": number(interval.sd),
+        "95 % interval": span(low, high),
+        "running train %": number(train.mean),
+        "train − test, points": number(train.mean - interval.mean),
+        "best epoch %, chosen on the test set": number(best.mean),
+        "published best %, likewise, 1 seed": number(published_for(record).best.mean()),
+        "seconds, all seeds": f"{record.seconds:.0f}",
+        "precision": record.provenance.get("precision", ""),
+    }
 
 
 def _against(first: Record, other: Record) -> dict:

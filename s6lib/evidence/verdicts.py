@@ -16,7 +16,6 @@ claims are one family, our own questions on the same arms another.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ from numpy.typing import ArrayLike
 from s6lib.evidence import sequential, statistics
 from s6lib.evidence.measures import MEASURES, left_out
 from s6lib.evidence.statistics import Difference
-from s6lib.records import Record
+from s6lib.records import Record, counted, replace_file
 from s6lib.studies import STUDIES
 from s6lib.studies.base import Claim, Part, Study
 from s6lib.trial import make_trial
@@ -115,7 +114,7 @@ def _one_sided(part: Part, found: Difference) -> tuple[list, list, list]:
 
 def looks_made(records: Sequence[Record], planned: Sequence[int]) -> list[int]:
     """The looks, as numbers of seeds, for which every record has all seeds from 0 on."""
-    return [look for look in planned if all(set(range(look)) <= set(record.seeds) for record in records)]
+    return [look for look in planned if all(record.seeds_from_0 >= look for record in records)]
 
 
 # --- claims ----------------------------------------------------------------------------------------
@@ -216,7 +215,7 @@ def reservations(study: Study, claim: Claim, records: Records) -> list[str]:
     reasons = []
     if not looks_made(used, planned):
         have = min(len(record.seeds) for record in used)
-        reasons.append(f"{have} seed{'s' * (have != 1)}; the first look is at {planned[0]}, seeds 0 on")
+        reasons.append(f"{counted(have, 'seed')}; the first look is at {planned[0]}, seeds 0 on")
     if other := sorted({r.dataset["name"] for r in used if r.dataset["name"] != study.plan.dataset}):
         reasons.append(f"on {' and '.join(other)}, not {study.plan.dataset}")
     return reasons + [line for record in used if (line := other_settings(study, record))]
@@ -257,7 +256,5 @@ def shown(part: dict) -> str:
 def write(rows: Iterable[dict], folder: Path, name: str = FILE) -> None:
     """The rows as `name` of the run in `folder`, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}.{os.getpid()}"
     text = json.dumps(plain(rows), indent=1, allow_nan=False, ensure_ascii=False)
-    temporary.write_text(f"{text}\n", encoding="utf-8")
-    temporary.replace(folder / name)
+    replace_file(folder / name, f"{text}\n".encode())

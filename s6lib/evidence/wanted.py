@@ -1,7 +1,8 @@
 """How many seeds per arm would decide an undecided claim, if the means and spreads found so far were the true ones."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 from scipy import stats as scipy_stats
 
@@ -16,22 +17,17 @@ FEWEST = 3  # below that the normal distribution says nothing of Student's t
 
 
 def verdict_rows(found: Sequence[Record]) -> list[dict]:
-    """`verdicts.verdicts` with `seeds_wanted`: what verdicts.json holds, the page shows and the results quote."""
-    return with_seeds_wanted(verdicts.verdicts(found), found)
+    """What verdicts.json holds, the page shows and the results quote: `verdicts.verdicts`, each with `seeds_wanted`.
 
-
-def with_seeds_wanted(rows: Sequence[dict], found: Iterable[Record]) -> list[dict]:
-    """The rows of `verdicts.verdicts`, each with `seeds_wanted`; None where decided, or where it cannot be said."""
-    found, known = list(found), {(s.name, claim.id): (s, claim) for s, claim in verdicts.claims()}
-    size = {row["family"]: sum(other["family"] == row["family"] for other in rows) for row in rows}
-    made = []
-    for row in rows:
-        wanted = None
-        if row["verdict"] == "undecided" and (row["study"], row["claim"]) in known:
-            study, claim = known[row["study"], row["claim"]]
-            wanted = seeds_wanted(study, claim, verdicts.select(found, study.name), size[row["family"]])
-        made.append({**row, "seeds_wanted": wanted})
-    return made
+    None where it is decided, or where it cannot be said.
+    """
+    rows = verdicts.verdicts(found)
+    size = Counter(row["family"] for row in rows)
+    for row, (study, claim) in zip(rows, verdicts.claims(), strict=True):
+        known = verdicts.select(found, study.name)
+        undecided = row["verdict"] == "undecided"
+        row["seeds_wanted"] = seeds_wanted(study, claim, known, size[row["family"]]) if undecided else None
+    return rows
 
 
 def told(row: dict) -> str:

@@ -13,10 +13,10 @@ from matplotlib.ticker import MaxNLocator
 
 from s6lib import data
 from s6lib.evidence.controls import changed
-from s6lib.evidence.images import commonly_missed, misclassified, per_image_errors
+from s6lib.evidence.images import answers_by_label, commonly_missed, misclassified, per_image_errors
 from s6lib.evidence.measures import who
 from s6lib.plots.style import data_title, panel, said_empty, say, title
-from s6lib.records import Record
+from s6lib.records import Record, counted
 from s6lib.records.images import hardest, images_of
 from s6lib.studies.base import GREEN, GREY, RED
 from s6lib.training.finished import NotAtHand
@@ -43,7 +43,7 @@ def samples(
     figure, grid = plt.subplots(3, count, figsize=(0.85 * count + 1.2, 3.3), squeeze=False, subplot_kw=BARE)
     corners = "after normalising: corners mean grey" if rotate_after_normalise else "corners filled with black"
     how = f"rotated by up to {rotation:g}° either way, {corners}" if rotation else "not rotated"
-    how += f", shifted by up to {shift} pixel{'s' * (shift > 1)}" if shift else ""
+    how += f", shifted by up to {counted(shift, 'pixel')}" if shift else ""
     figure.suptitle(f"{dataset.title}: {how}", x=0.01, ha="left")
     for line, images, name in zip(grid, (dataset.train_images[:count].numpy(), *drawn), names, strict=True):
         for ax, image in zip(line, images, strict=True):
@@ -168,9 +168,7 @@ def lacking(why: str) -> str:
 def confusion(records: Sequence[Record], *, ax: Axes) -> str:
     """Errors only, summed over seeds: how often label i is taken for j."""
     (record,) = records
-    guesses = record.predictions[record.non_diverged]
-    counts = np.zeros((10, 10), int)
-    np.add.at(counts, (np.broadcast_to(record.labels, guesses.shape), guesses), 1)
+    counts = answers_by_label(record)
     np.fill_diagonal(counts, 0)
     bar = {"label": f"errors (images, summed over {who(record)})", "shrink": 0.8, "ticks": MaxNLocator(integer=True)}
     text = pd.DataFrame(counts).map(lambda n: str(n) if n else "")

@@ -24,7 +24,7 @@ def layer_weights(record: Record, wanted: Callable[[str, np.ndarray], bool]) -> 
 
 def kept(record: Record) -> str:
     """Whose weights a figure shows: a small record has those of its first seeds alone."""
-    if record.weight_seeds is None or len(record.weight_seeds) == len(record.seeds):
+    if len(record.with_weights) == len(record.seeds):
         return who(record)
     return f"{len(record.weighed)} of {len(record.seeds)} seeds, whose weights were kept"
 

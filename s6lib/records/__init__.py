@@ -12,14 +12,14 @@ together. Accuracies are in percent, losses in nats per image, seconds are wall 
 here is ever unpickled, and none of it needs torch but making a `Trial`.
 """
 
+from s6lib.records.files import plain_text as plain_text
+from s6lib.records.files import replace_file as replace_file
+from s6lib.records.files import sha256 as sha256
+from s6lib.records.head import check as check
+from s6lib.records.head import read_head as read_head
 from s6lib.records.parts import add as add
-from s6lib.records.parts import check as check
-from s6lib.records.parts import key_of as key_of
 from s6lib.records.parts import load as load
 from s6lib.records.parts import part_folders as part_folders
-from s6lib.records.parts import plain_text as plain_text
-from s6lib.records.parts import read_head as read_head
-from s6lib.records.parts import sha256 as sha256
 from s6lib.records.reading import describe_dataset as describe_dataset
 from s6lib.records.reading import find as find
 from s6lib.records.reading import is_stale as is_stale
@@ -34,3 +34,4 @@ from s6lib.records.record import RAW as RAW
 from s6lib.records.record import WEIGHT_NORMS as WEIGHT_NORMS
 from s6lib.records.record import Record as Record
 from s6lib.records.record import RecordError as RecordError
+from s6lib.records.record import counted as counted

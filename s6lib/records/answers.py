@@ -8,12 +8,12 @@ Steps of 1/8 in the log odds are finer where it matters: p moves by at most 0.01
 two trainings of one seed on two machines differ. The ends stand for odds of e^15.9, beyond which no figure tells.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from scipy import special
 
+from s6lib.records.files import unpack
 from s6lib.records.record import Record
 
 STEPS, CENTRE = 8, 128  # per unit of log odds; the code of p = 1/2
@@ -38,8 +38,7 @@ def arrays_of(record: Record) -> dict[str, np.ndarray]:
     same = {"labels": record.labels.astype(np.uint8), "seeds": np.array(record.seeds)}
     difference = ((record.predicted.astype(int) - record.labels) % 10).astype(np.uint8)
     if record.logits is not None:
-        full = {"logits": record.logits, **same}
-        return {**full, "predicted": difference}
+        return {"logits": record.logits, **same, "predicted": difference}
     confidence = encode(record.confidence)
     label = encode(record.label_probability) - confidence
     return {"predicted": difference, "confidence": confidence, "label_probability": label, **same}
@@ -52,14 +51,7 @@ def read(file: Path, head: dict) -> dict[str, np.ndarray | None]:
     codes, logits = replicas * images, {"logits.npy": 2 * replicas * images * 10}
     small = dict.fromkeys(("predicted.npy", "confidence.npy", "label_probability.npy"), codes)
     forms = [every | logits, every | logits | {"predicted.npy": codes}, every | small]
-    with zipfile.ZipFile(file) as archive:
-        sizes = {info.filename: info.file_size for info in archive.infolist()}
-    limits = next((form for form in forms if set(form) == set(sizes)), {})
-    if not limits or any(sizes[name] > limit + 4096 for name, limit in limits.items()):
-        raise ValueError(f"predictions.npz holds {sizes} bytes; expected one of {forms}")
-    with np.load(file, allow_pickle=False) as loaded:
-        arrays = {name: loaded[name] for name in loaded}
-    return _fields(arrays, replicas, images)
+    return _fields(unpack(file, *forms), replicas, images)
 
 
 def _fields(arrays: dict[str, np.ndarray], replicas: int, images: int) -> dict[str, np.ndarray | None]:

@@ -36,32 +36,14 @@ def split(record: Record) -> list[Record]:
     while provenance:
         earlier = provenance.pop("merged_with", {"seeds": [], "provenance": {}})
         mine = [seed for seed in left if seed not in earlier["seeds"]]
-        pieces.append(dataclasses.replace(select(record, mine), provenance=provenance))
+        pieces.append(dataclasses.replace(record.only(mine), provenance=provenance))
         left, provenance = [seed for seed in left if seed in earlier["seeds"]], dict(earlier["provenance"])
     return pieces[::-1]
 
 
-def select(record: Record, seeds: list[int]) -> Record:
-    rows = [record.seeds.index(seed) for seed in seeds]
-    kept = record.seeds if record.weight_seeds is None else record.weight_seeds
-    weighed = [row for row, seed in enumerate(kept) if seed in seeds]
-    return dataclasses.replace(
-        record,
-        seeds=seeds,
-        history=record.history[record.history.seed.isin(seeds)],
-        weight_norms=record.weight_norms[record.weight_norms.seed.isin(seeds)],
-        logits=None if record.logits is None else record.logits[rows],
-        predicted=record.predicted[rows],
-        probabilities=None if record.probabilities is None else record.probabilities[:, rows],
-        weights={name: value[weighed] for name, value in record.weights.items()},
-        weight_seeds=[kept[row] for row in weighed],
-        diverged=[entry for entry in record.diverged if entry["seed"] in seeds],
-    )
-
-
 def _compare(old: Record, parts: list[Record]) -> None:
     for part in parts:
-        again = select(old, part.seeds)
+        again = old.only(part.seeds)
         same = again.history.reset_index(drop=True).equals(part.history)
         same &= again.weight_norms.reset_index(drop=True).equals(part.weight_norms)
         same &= np.array_equal(again._logits, part._logits, equal_nan=True)

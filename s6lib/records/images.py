@@ -7,8 +7,7 @@ checksum  of the data set that the numbers count in
 """
 
 import contextlib
-import os
-import zipfile
+import io
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from s6lib import data, paths
+from s6lib.records.files import replace_file, unpack
 from s6lib.records.record import Record, RecordError
 
 NAME, COUNT, OF_ONE, MOST = "hardest.npz", 300, 25, 10_000
@@ -46,12 +46,8 @@ def read(file: Path) -> tuple[dict[int, np.ndarray], str]:
 @cache
 def _read(file: Path, _changed: int) -> tuple[dict[int, np.ndarray], str]:
     limits = {"images.npy": 784 * MOST, "numbers.npy": 8 * MOST, "labels.npy": MOST, "checksum.npy": 4000}
-    with zipfile.ZipFile(file) as archive:
-        sizes = {info.filename: info.file_size for info in archive.infolist()}
-    if set(sizes) != set(limits) or any(sizes[name] > limit + 4096 for name, limit in limits.items()):
-        raise ValueError(f"holds {sizes} bytes; expected {limits} at most")
-    with np.load(file, allow_pickle=False) as arrays:
-        images, numbers, labels, checksum = (arrays[name.removesuffix(".npy")] for name in limits)
+    arrays = unpack(file, limits)
+    images, numbers, labels, checksum = (arrays[name.removesuffix(".npy")] for name in limits)
     if images.dtype != np.uint8 or images.shape != (len(numbers), 28, 28) or numbers.dtype != np.int64:
         raise ValueError(f"images are {images.dtype} {images.shape} for {numbers.dtype} {numbers.shape}")
     if labels.dtype != np.uint8 or labels.shape != numbers.shape or labels.max(initial=0) > 9 or checksum.shape:
@@ -79,10 +75,10 @@ def write(folder: Path, records: Sequence[Record], images: np.ndarray) -> Path:
     """
     numbers = chosen(records)
     arrays = {"images": images[numbers], "numbers": numbers, "labels": records[0].labels[numbers].astype(np.uint8)}
-    temporary = folder / f".{NAME}.{os.getpid()}"
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays, checksum=np.array(records[0].dataset["checksum"]))
-    return temporary.replace(folder / NAME)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays, checksum=np.array(records[0].dataset["checksum"]))
+    replace_file(folder / NAME, content.getvalue())
+    return folder / NAME
 
 
 def keep(records: Sequence[Record], results_dir: str) -> None:

@@ -1,19 +1,16 @@
 """Parts on disk: written aside, flushed, renamed into place; checked in full when they are read."""
 
-import hashlib
 import itertools
 import json
-import math
 import os
 import re
 import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +18,13 @@ import safetensors.numpy
 
 from s6lib import paths
 from s6lib.records import answers
+from s6lib.records.files import commit_folder, digest_of, plain_text, sha256
+from s6lib.records.head import check, trial_of
 from s6lib.records.record import FILES, HISTORY, RAW, WEIGHT_NORMS, Record, RecordError
 
 PART = re.compile(r"seeds-([0-9]+(?:-[0-9]+)?(?:_[0-9]+(?:-[0-9]+)?)*)\.([0-9a-f]{8})(?:\.[0-9]+)?")
-HEAD_BYTES, ROW_BYTES = 1 << 24, 400  # no record.json and no row of a table is longer
 RANGES = 8  # of seeds in a part's name
+ROW_BYTES = 400  # no row of a table is longer
 
 
 # --- names -----------------------------------------------------------------------------------------
@@ -33,7 +32,7 @@ RANGES = 8  # of seeds in a part's name
 
 def key_of(settings: dict, dataset: dict, precision: str) -> str:
     """Eight digits that stand for a trial's settings, the data and the precision in a part's name."""
-    return _digest({"trial": settings, "dataset": dataset, "precision": precision})[:8]
+    return digest_of({"trial": settings, "dataset": dataset, "precision": precision})[:8]
 
 
 def part_name(seeds: Iterable[int], key: str) -> str:
@@ -107,33 +106,6 @@ def _covering(trial: Path, key: str, record: Record) -> list[Path]:
     return [] if missing else found
 
 
-def commit_folder(temporary: Path, place: Path) -> Path:
-    """Renames a finished folder to `place`, or to `place`.2, .3, ... where that is taken; nothing is ever replaced."""
-    flush(temporary)
-    target, number = place, 1
-    while True:
-        try:
-            if not os.path.lexists(target):
-                temporary.rename(target)
-                flush(target.parent, files=False)
-                return target
-        except OSError:
-            if not os.path.lexists(target):
-                raise  # not because another process was faster
-        number += 1
-        target = place.with_name(f"{place.name}.{number}")
-
-
-def flush(folder: Path, files: bool = True) -> None:
-    """Has the disk hold the files before the rename that makes them count, and then the rename itself."""
-    for path in [*(folder.iterdir() if files else []), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def claim(parts: Iterable[Path]) -> None:
     """Tells the batch, where one is waiting, which parts this process used or made."""
     if file := os.environ.get("S6_CLAIMS"):
@@ -163,136 +135,22 @@ def _write_files(record: Record, folder: Path, finished: str) -> None:
     with (folder / "predictions.npz").open("wb") as file:
         np.savez_compressed(file, **answers.arrays_of(record))  # type: ignore[arg-type]
     (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(record.weights))
-    seconds = time.time()
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     head = {
         "format": 3,
         "trial": record.trial.settings(),
         "dataset": record.dataset,
         "seeds": record.seeds,
-        "weight_seeds": record.seeds if record.weight_seeds is None else record.weight_seeds,
+        "weight_seeds": record.with_weights,
         "diverged": record.diverged,
         "provenance": record.provenance,
-        "finished": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{int(seconds % 1 * 1e6):06d}Z",
+        "finished": finished or record.provenance.get("finished") or now,  # the provenance's: a converted record
         "files": {name: sha256(folder / name) for name in FILES},
     }
-    if earlier := finished or record.provenance.get("finished"):  # of a converted record
-        head["finished"] = earlier
-    (folder / "record.json").write_text(json.dumps({**head, "sha256": _digest(head)}, indent=1) + "\n")
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(head: dict) -> str:
-    return hashlib.sha256(json.dumps(head, sort_keys=True).encode()).hexdigest()
+    (folder / "record.json").write_text(json.dumps({**head, "sha256": digest_of(head)}, indent=1) + "\n")
 
 
 # --- reading ---------------------------------------------------------------------------------------
-
-
-def plain_text(text: str) -> str:
-    """Without terminal escapes and control characters, which a file or a notebook could use to forge lines."""
-    text = re.sub(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)", "", text)
-    return "".join(c for c in text if c in "\n\t" or c.isprintable())
-
-
-def read_head(path: str | Path) -> dict:
-    """record.json of the part `path`, its own checksum verified, every value of the type and range it should have."""
-    file = Path(path) / "record.json"
-    try:
-        if file.stat().st_size > HEAD_BYTES:
-            raise ValueError(f"longer than {HEAD_BYTES >> 20} MB")
-        head = json.loads(file.read_bytes())
-        digest = head.pop("sha256")
-    except FileNotFoundError:
-        raise RecordError(f"{file}: missing; this folder is no record, or one that was not finished") from None
-    except OSError as error:
-        raise RecordError(f"{file}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RecordError(plain_text(f"{file}: not a record ({error})")) from error
-    if _digest(head) != digest:
-        raise RecordError(f"{file}: changed since it was written (its checksum differs)")
-    if wrong := _wrong_in(head):
-        raise RecordError(f"{file}: not a usable record ({wrong})")
-    return head
-
-
-Check = Callable[[Any], bool]
-
-
-def _is_count(low: int = 0, high: float = math.inf) -> Check:
-    return lambda value: type(value) is int and low <= value <= high
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < math.inf
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) < 1000 and value.isprintable()
-
-
-def _is_counts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_count(high=2**63 - 1), value)) and len(set(value)) == len(value)
-
-
-HEAD: dict[str, Check] = {
-    "format": lambda value: value in (1, 2, 3),
-    "trial": lambda value: isinstance(value, dict) and all(map(_is_text, (value.get("name"), value.get("study")))),
-    "dataset": lambda value: isinstance(value, dict),
-    "seeds": lambda value: _is_counts(value) and len(value) > 0,
-    "diverged": lambda value: isinstance(value, list),
-    "provenance": lambda value: isinstance(value, dict),
-    "files": lambda value: isinstance(value, dict) and all(_is_text(value.get(name)) for name in FILES),
-}
-DATASET: dict[str, Check] = dict.fromkeys(("name", "title", "checksum"), _is_text)
-DATASET |= dict.fromkeys(("train_images", "test_images"), _is_count(1, 10**7))
-PROVENANCE: dict[str, Check] = dict.fromkeys(
-    ("source", "precision", "device", "python", "platform", "processor", "finished"), _is_text
-)
-PROVENANCE |= dict.fromkeys(("parameters", "threads"), _is_count())
-PROVENANCE |= dict.fromkeys(("replicas_together", "workers"), _is_count(1))
-PROVENANCE |= {"seconds": _is_number, "versions": lambda v: isinstance(v, dict)}
-
-
-def _wrong_in(head: dict) -> str:
-    """What is not as it should be in a head, named; "" where all is."""
-    for name, fine in HEAD.items():
-        if not fine(head.get(name)):
-            return f"{name} is missing or not what it should be"
-    for name, fine in DATASET.items():
-        if not fine(head["dataset"].get(name)):
-            return f"dataset: {name} is missing or not what it should be"
-    for name, value in head["provenance"].items():
-        if name in PROVENANCE and not PROVENANCE[name](value):
-            return f"provenance: {name} is not what it should be"
-    if not _is_counts(weighed := head.get("weight_seeds", [])) or not set(weighed) <= set(head["seeds"]):
-        return "weight_seeds are not among the seeds"
-    if not _is_count(1)(head["trial"].get("epochs")):
-        return "trial: epochs is missing or not what it should be"
-    for entry in head["diverged"]:
-        whole = isinstance(entry, dict) and set(entry) == {"seed", "epoch", "step"}
-        if not whole or entry["seed"] not in head["seeds"] or not all(map(_is_count(), entry.values())):
-            return "diverged names something other than seed, epoch and step"
-    if not _is_text(head.get("finished", "")):
-        return "finished is not what it should be"
-    return ""
-
-
-def check(path: str | Path) -> dict:
-    """`read_head`, and every file verified against its checksum. Raises RecordError; loads nothing else."""
-    head, folder = read_head(path), Path(path)
-    for name in FILES:
-        file = folder / name
-        try:
-            found = sha256(file)
-        except OSError as error:
-            raise RecordError(f"{file}: cannot be read ({error.strerror})") from error
-        if found != head["files"][name]:
-            raise RecordError(f"{file}: changed or truncated since it was written (its checksum differs)")
-    return head
 
 
 def load(path: str | Path) -> Record:
@@ -316,18 +174,6 @@ def load(path: str | Path) -> Record:
     except Exception as error:  # whatever a reader makes of damage that was signed again
         raise RecordError(plain_text(f"{folder}: not a usable record ({type(error).__name__}: {error})")) from error
     return record
-
-
-def trial_of(head: dict):
-    """The Trial that a head describes. Raises TrialError, or TypeError for settings that there are none of."""
-    return _trial(json.dumps(head["trial"], sort_keys=True))
-
-
-@cache
-def _trial(settings: str):
-    from s6lib.trial import Trial  # needs torch, which `check` does not
-
-    return Trial(**json.loads(settings))
 
 
 def _read_table(file: Path, columns: tuple[str, ...], head: dict) -> pd.DataFrame:
@@ -354,6 +200,5 @@ def _check_contents(record: Record) -> None:
     percent = record.history[["train_accuracy", "test_accuracy"]]
     if not percent.map(lambda value: 0 <= value <= 100).all(axis=None):
         raise ValueError("history.csv has accuracies that are not within 0 to 100")
-    weighed = record.seeds if record.weight_seeds is None else record.weight_seeds
-    if any(value.shape[:1] != (len(weighed),) for value in record.weights.values()):
-        raise ValueError(f"weights.safetensors holds tensors that are not of {len(weighed)} replicas")
+    if any(value.shape[:1] != (len(record.with_weights),) for value in record.weights.values()):
+        raise ValueError(f"weights.safetensors holds tensors that are not of {len(record.with_weights)} replicas")

@@ -1,7 +1,9 @@
 """Reading a trial: the parts with one key together, each seed once, and what was left out and why."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,10 @@ import pandas as pd
 
 from s6lib import paths
 from s6lib.provenance import source_fingerprint
-from s6lib.records.parts import claim, is_part_name, load, part_folders, plain_text, read_head, trial_of
-from s6lib.records.record import Record, RecordError
+from s6lib.records.files import plain_text, replace_file
+from s6lib.records.head import read_head, trial_of
+from s6lib.records.parts import claim, is_part_name, load, part_folders
+from s6lib.records.record import Record, RecordError, counted
 
 if TYPE_CHECKING:
     from s6lib.trial import Trial
@@ -53,15 +57,15 @@ def find(root: str | Path) -> tuple[list[Record], list[str]]:
     parts, left_out = _heads(Path(root))
     asked = _asked(Path(root))
     groups: dict[tuple[Path, str], list[Part]] = {}
-    other: dict[Path, list[Path]] = {}
+    unasked = Counter[Path]()
     for path, head in parts:
         keys = asked.get(f"{head['trial']['study']}/{head['trial']['name']}")
         if keys and path.name.split(".")[1] not in keys:
-            other.setdefault(path.parent, []).append(path)
+            unasked[path.parent] += 1
             continue
         groups.setdefault((path.parent, _identity(head)), []).append((path, head))
-    for folder, unasked in other.items():
-        left_out += _count(folder, len(unasked), "of other settings than the last run asked for")
+    for folder, number in unasked.items():
+        left_out += _count(folder, number, "of other settings than the last run asked for")
     found = []
     for (folder, _), group in groups.items():
         chosen, stale = _newest_code(group)
@@ -92,9 +96,9 @@ def lookup(
     return None
 
 
-def describe_dataset(name: str, root: str | Path = "") -> dict | None:
-    """What the records below `root` (the reference run) say of the data set `name`; None where there is none on it."""
-    heads = (head for _, head in _heads(Path(root or paths.reference()))[0])
+def describe_dataset(name: str) -> dict | None:
+    """What the reference run's records say of the data set `name`; None where there is none on it."""
+    heads = (head for _, head in _heads(paths.reference())[0])
     return next((head["dataset"] for head in heads if head["dataset"]["name"] == name), None)
 
 
@@ -102,7 +106,7 @@ def where(record: Record) -> str:
     """In words: where a record lies, in how many parts, and what was left out there."""
     if record.path is None:
         return f"{record.name}: not saved"
-    parts = "1 part" if len(record.parts) == 1 else f"{len(record.parts)} parts"
+    parts = counted(len(record.parts), "part")
     return "\n".join([f"{paths.relative_to_home(record.path)}: {parts}", *record.left_out])
 
 
@@ -124,6 +128,16 @@ def _heads(root: Path) -> tuple[list[Part], list[str]]:
         except Exception as error:  # a trial that cannot be made
             left_out.append(plain_text(f"{folder}: not a usable record ({type(error).__name__}: {error})"))
     return parts, left_out
+
+
+def write_asked(root: Path, parts: Iterable[str]) -> None:
+    """Notes the keys of `parts`, named "study/trial/part": those that the run in `root` asks for."""
+    asked: dict[str, list[str]] = {}
+    for name in parts:
+        trial, part = name.rsplit("/", 1)
+        if (key := part.split(".")[1]) not in asked.setdefault(trial, []):
+            asked[trial].append(key)
+    replace_file(root / ASKED, (json.dumps(asked, indent=1) + "\n").encode())
 
 
 def _asked(root: Path) -> dict[str, list[str]]:
@@ -155,8 +169,7 @@ def _finished(part: Part) -> tuple[str, str]:
 
 
 def _count(folder: Path, number: int, what: str) -> list[str]:
-    parts = "1 part" if number == 1 else f"{number} parts"
-    return [f"{folder}: {parts} {what} left out"] if number else []
+    return [f"{folder}: {counted(number, 'part')} {what} left out"] if number else []
 
 
 # --- together --------------------------------------------------------------------------------------
@@ -166,7 +179,7 @@ def _together(
     folder: Path, parts: list[Part], left_out: list[str], seeds: Sequence[int] | None = None
 ) -> Record | None:
     """One record of parts that belong together; a seed counts from the part finished first. Adds to `left_out`."""
-    pieces: list[tuple[Record, list[int]]] = []
+    pieces: list[Record] = []
     taken: set[int] = set()
     for path, head in sorted(parts, key=_finished):
         asked = [seed for seed in head["seeds"] if seeds is None or seed in seeds]
@@ -182,64 +195,53 @@ def _together(
             left_out.append(str(error))
             continue
         taken |= set(new)
-        pieces.append((piece, new))
+        pieces.append(piece.only(new))
     return _join(folder, pieces, left_out, seeds) if pieces else None
 
 
-def _check_alike(pieces: list[tuple[Record, list[int]]], piece: Record) -> None:
+def _check_alike(pieces: list[Record], piece: Record) -> None:
     """Raises RecordError where a part that is whole by itself does not go with those before it."""
     if not pieces:
         return
-    first, shapes = pieces[0][0], lambda record: {name: value.shape[1:] for name, value in record.weights.items()}
-    weighed = [one for one, _ in pieces if one.weights][:1] if piece.weights else []
+    first, shapes = pieces[0], lambda record: {name: value.shape[1:] for name, value in record.weights.items()}
+    weighed = [one for one in pieces if one.weights][:1] if piece.weights else []
     if not np.array_equal(first.labels, piece.labels) or any(shapes(one) != shapes(piece) for one in weighed):
         raise RecordError(f"{piece.path}: its labels or weights do not go with those of {first.path}")
 
 
-def _join(folder: Path, pieces: list, left_out: list[str], seeds: Sequence[int] | None) -> Record:
-    have = [seed for _, new in pieces for seed in new]
-    order = sorted(have) if seeds is None else [seed for seed in seeds if seed in have]
-    rows = [have.index(seed) for seed in order]
-    newest = pieces[-1][0]  # they come in the order in which they were finished
+def _join(folder: Path, pieces: list[Record], left_out: list[str], seeds: Sequence[int] | None) -> Record:
+    at = {seed: row for row, seed in enumerate(seed for one in pieces for seed in one.seeds)}
+    order = sorted(at) if seeds is None else [seed for seed in seeds if seed in at]
+    rows = [at[seed] for seed in order]
+    small = any(one.logits is None for one in pieces)
 
-    small = any(one.logits is None for one, _ in pieces)
-
-    def arrays(pick) -> np.ndarray:
-        return np.concatenate([pick(one)[[one.seeds.index(seed) for seed in new]] for one, new in pieces])[rows]
+    def array(name: str) -> np.ndarray:
+        return np.concatenate([getattr(one, name) for one in pieces])[rows]
 
     def table(name: str) -> pd.DataFrame:
-        tables = [frame[frame.seed.isin(new)] for one, new in pieces if len(frame := getattr(one, name))]
-        whole = pd.concat(tables) if tables else getattr(newest, name)
-        return whole.sort_values(["seed", "epoch"], ignore_index=True)
+        tables = [frame for one in pieces if len(frame := getattr(one, name))]
+        return pd.concat(tables or [getattr(pieces[-1], name)]).sort_values(["seed", "epoch"], ignore_index=True)
 
-    return Record(
-        trial=newest.trial,
-        dataset=newest.dataset,
+    return replace(
+        pieces[-1],  # they come in the order in which they were finished
         seeds=order,
         history=table("history"),
         weight_norms=table("weight_norms"),
-        logits=None if small else arrays(lambda one: one.logits),
-        labels=newest.labels,
-        predicted=arrays(lambda one: one.predicted),
-        probabilities=np.stack([arrays(lambda one: one.confidence), arrays(lambda one: one.label_probability)])
-        if small
-        else None,
-        **_weights(pieces, order),
-        provenance=newest.provenance,
-        diverged=[entry for one, new in pieces for entry in one.diverged if entry["seed"] in new],
+        logits=None if small else array("logits"),
+        predicted=array("predicted"),
+        probabilities=np.stack([array("confidence"), array("label_probability")]) if small else None,
+        **_weights([one for one in pieces if one.weights], order),
+        diverged=[entry for one in pieces for entry in one.diverged],
         path=folder,
-        parts=[{"path": one.path, "seeds": new, "provenance": one.provenance} for one, new in pieces],
+        parts=[{"path": one.path, "seeds": one.seeds, "provenance": one.provenance} for one in pieces],
         left_out=left_out,
     )
 
 
-def _weights(pieces: list, order: list[int]) -> dict:
-    """The weights, and the seeds they are of: those in `order` whose part kept them."""
-    at: dict[int, tuple[Record, int]] = {}
-    for one, new in pieces:
-        kept = one.seeds if one.weight_seeds is None else one.weight_seeds
-        at |= {seed: (one, row) for row, seed in enumerate(kept if one.weights else []) if seed in new}
+def _weights(pieces: list[Record], order: list[int]) -> dict:
+    """The weights, and the seeds they are of: those in `order` that some piece kept."""
+    at = {seed: row for row, seed in enumerate(seed for one in pieces for seed in one.with_weights)}
     seeds = [seed for seed in order if seed in at]
-    names = at[seeds[0]][0].weights if seeds else {}
-    weights = {name: np.stack([at[seed][0].weights[name][at[seed][1]] for seed in seeds]) for name in names}
+    rows, names = [at[seed] for seed in seeds], pieces[0].weights if seeds else {}
+    weights = {name: np.concatenate([one.weights[name] for one in pieces])[rows] for name in names}
     return {"weights": weights, "weight_seeds": seeds}

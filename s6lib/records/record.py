@@ -1,6 +1,7 @@
 """A record in memory."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,11 @@ WEIGHT_NORMS = ("seed", "epoch", "sum_abs", "sum_squares")
 FILES = ("history.csv", "weight_norms.csv", "predictions.npz", "weights.safetensors")
 NO_WEIGHTS = "this record is kept in its small form, without weights: train it to see this figure"
 PRECISIONS = ("auto", "float32", "bfloat16", "float64")
+
+
+def counted(number: int, what: str) -> str:
+    """In words: "1 seed", "5 seeds"."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 class RecordError(Exception):
@@ -63,11 +69,6 @@ class Record:
         return self.trial.name
 
     @property
-    def predictions(self) -> np.ndarray:
-        """Predicted classes, uint8 [R, n]."""
-        return self.predicted
-
-    @property
     def confidence(self) -> np.ndarray:
         """Probability of the predicted class, float32 [R, n]; of a small record to within 0.016 and 7 % of its odds."""
         return self._probability_of(self.predicted) if self.probabilities is None else self.probabilities[0]
@@ -89,11 +90,38 @@ class Record:
         return np.take_along_axis(probability, classes[..., None].astype(int), -1)[..., 0]
 
     @property
+    def with_weights(self) -> list[int]:
+        """The seeds that `weights` are of, in their order; none where no weights were kept."""
+        return [] if not self.weights else self.seeds if self.weight_seeds is None else self.weight_seeds
+
+    def only(self, seeds: list[int]) -> "Record":
+        """The record of these of its seeds."""
+        if seeds == self.seeds:
+            return self
+        rows = [self.seeds.index(seed) for seed in seeds]
+        return replace(
+            self,
+            seeds=seeds,
+            history=self.history[self.history.seed.isin(seeds)],
+            weight_norms=self.weight_norms[self.weight_norms.seed.isin(seeds)],
+            logits=None if self.logits is None else self.logits[rows],
+            predicted=self.predicted[rows],
+            probabilities=None if self.probabilities is None else self.probabilities[:, rows],
+            diverged=[entry for entry in self.diverged if entry["seed"] in seeds],
+            **self.weights_of(seeds),
+        )
+
+    def weights_of(self, seeds: Collection[int]) -> dict:
+        """The fields `weights` and `weight_seeds` of a record of these seeds, as far as their weights were kept."""
+        rows = [row for row, seed in enumerate(self.with_weights) if seed in seeds]
+        weights = {name: value[rows] for name, value in self.weights.items()} if rows else {}
+        return {"weights": weights, "weight_seeds": [self.with_weights[row] for row in rows]}
+
+    @property
     def weighed(self) -> list[int]:
         """Positions in `weights` of the replicas that did not diverge; none where no weights were kept."""
-        bad, seeds = {entry["seed"] for entry in self.diverged}, self.seeds
-        seeds = seeds if self.weight_seeds is None else self.weight_seeds
-        return [k for k, seed in enumerate(seeds if self.weights else []) if seed not in bad]
+        bad = {entry["seed"] for entry in self.diverged}
+        return [k for k, seed in enumerate(self.with_weights) if seed not in bad]
 
     @property
     def non_diverged(self) -> list[int]:
@@ -101,15 +129,25 @@ class Record:
         bad = {entry["seed"] for entry in self.diverged}
         return [r for r, seed in enumerate(self.seeds) if seed not in bad]
 
+    @property
+    def seeds_from_0(self) -> int:
+        """How many seeds 0, 1, ... there are without a gap."""
+        have = set(self.seeds)
+        return next(number for number in range(len(have) + 1) if number not in have)
+
     def last(self) -> pd.DataFrame:
         """The history's last epoch, one row per seed that reached it."""
         return self.history[self.history.epoch == self.trial.epochs].sort_values("seed")
 
     @property
+    def sources(self) -> list[dict]:
+        """The provenance of every training that the seeds come from."""
+        return [part["provenance"] for part in self.parts] or [self.provenance]
+
+    @property
     def seconds(self) -> float:
         """Wall time of all trainings that the seeds come from, divided among those that ran side by side."""
-        sources = [part["provenance"] for part in self.parts] or [self.provenance]
-        return sum(source.get("seconds", float("nan")) / source.get("workers", 1) for source in sources)
+        return sum(source.get("seconds", float("nan")) / source.get("workers", 1) for source in self.sources)
 
     @property
     def seconds_per_seed(self) -> float:
@@ -122,10 +160,8 @@ class Record:
         """One line: what was recorded, for how many seeds, where."""
         last = self.last()
         mean = f"{last.test_accuracy.mean():.2f} %" if len(last) else "none"
-        seeds = "1 seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
-        epochs = "1 epoch" if self.trial.epochs == 1 else f"{self.trial.epochs} epochs"
-        text = f"{self.name}: {seeds}, {epochs} on {self.dataset['title']}, "
-        text += f"last-epoch test accuracy {mean}"
+        seeds, epochs = counted(len(self.seeds), "seed"), counted(self.trial.epochs, "epoch")
+        text = f"{self.name}: {seeds}, {epochs} on {self.dataset['title']}, last-epoch test accuracy {mean}"
         return text + (f", {len(self.diverged)} diverged" if self.diverged else "")
 
     def first_batch(self) -> str:

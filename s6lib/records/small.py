@@ -14,22 +14,20 @@ import numpy as np
 
 from s6lib import data
 from s6lib.records import images
-from s6lib.records.parts import add, check, load, part_folders, read_head
+from s6lib.records.head import check, read_head
+from s6lib.records.parts import add, load, part_folders
 from s6lib.records.reading import find
 from s6lib.records.record import Record, RecordError
 
 
 def small(record: Record, weights: int = 2) -> Record:
     """The small form of a record; of its weights those of seeds below `weights` stay."""
-    kept = record.seeds if record.weight_seeds is None else record.weight_seeds
-    rows = [row for row, seed in enumerate(kept if record.weights else []) if seed < weights]
     return dataclasses.replace(
         record,
         logits=None,
         predicted=record.predicted,
         probabilities=np.stack([record.confidence, record.label_probability]),
-        weights={name: value[rows] for name, value in record.weights.items()} if rows else {},
-        weight_seeds=[kept[row] for row in rows],
+        **record.weights_of(range(weights)),
     )
 
 

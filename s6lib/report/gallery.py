@@ -79,7 +79,7 @@ def _execute(e: Committed, entry: Entry) -> Path:
     import nbformat
     import papermill
 
-    seeds = {"seeds": _seeds(e.records[entry.arms[0]].seeds)} if len(entry.arms) == 1 else {}
+    seeds = {"seeds": e.records[entry.arms[0]].seeds_from_0} if len(entry.arms) == 1 else {}
     with tempfile.TemporaryDirectory() as scratch:
         os.environ.update(S6_LAB=scratch, S6_QUIET="1", S6_TRAIN="never")
         options = {"kernel_name": "python3", "progress_bar": False, "cwd": str(entry.notebook.parent)}
@@ -92,11 +92,6 @@ def _execute(e: Committed, entry: Entry) -> Path:
     nbformat.write(done, entry.copy)
     _write_picture(done.cells, entry.copy.with_suffix(".png"))
     return entry.copy
-
-
-def _seeds(have: list[int]) -> int:
-    """How many seeds 0, 1, ... there are without a gap."""
-    return next(number for number in range(len(have) + 1) if number not in have)
 
 
 def _write_picture(cells: list, path: Path) -> None:

@@ -18,10 +18,9 @@ PLACES += ("*/reference/*.ipynb", "docs/gallery/*.ipynb")  # executed copies hol
 Value = Callable[[str], str]
 
 
-def files(root: Path | None = None) -> list[Path]:
+def files() -> list[Path]:
     """Every file that may hold markers."""
-    root = root or paths.home()
-    return [path for pattern in PLACES for path in sorted(root.glob(pattern))]
+    return [path for pattern in PLACES for path in sorted(paths.home().glob(pattern))]
 
 
 def marked(path: Path) -> Iterator[tuple[str, str]]:

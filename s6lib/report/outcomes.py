@@ -1,6 +1,7 @@
 """What the first lines of notebooks say: how long it takes, where to open it, what came out. Values for markers."""
 
 from s6lib.evidence import controls, statistics
+from s6lib.records import counted
 from s6lib.report import address
 from s6lib.report.committed import Committed, arms_like
 from s6lib.report.text import fixed, span
@@ -18,7 +19,7 @@ def takes(e: Committed, *patterns: str) -> str:
         return f"at most {digits} per seed on the digits (timed on a busy machine); on MNIST about 40 times as long"
     mnist = _seconds(sum(e.records[arm].seconds_per_seed for arm in arms))
     seeds = min(len(e.records[arm].seeds) for arm in arms)
-    shown = f"seconds: shown from the committed run, which has {_seeds(seeds)} (`seeds = {seeds}` shows all)"
+    shown = f"seconds: shown from the committed run, which has {counted(seeds, 'seed')} (`seeds = {seeds}` shows all)"
     digits = f"{digits} on the digits (timed on a busy machine)"
     return f"{shown}. Training anew takes {mnist} per seed on MNIST and {digits}"
 
@@ -38,7 +39,8 @@ def came_out(e: Committed, arm: str) -> str:
         return "not in the committed run yet"
     study, name = arm.split("/")
     ours = statistics.mean_interval(e.last(arm))
-    text = f"{fixed(ours.mean)} % after the last epoch ({_seeds(ours.n)}, 95 % interval {span(ours.low, ours.high)})"
+    about = f"{counted(ours.n, 'seed')}, 95 % interval {span(ours.low, ours.high)}"
+    text = f"{fixed(ours.mean)} % after the last epoch ({about})"
     if control := STUDIES[study].control(name):
         text += f"; {_against(e, arm, '/'.join(control))}"
     mine = [row for row in e.verdicts if row["study"] == study and name in row["arms"]]
@@ -64,10 +66,6 @@ def _against(e: Committed, arm: str, control: str) -> str:
     found = statistics.difference(ours, theirs)
     about = f"{fixed(found.mean)} points against its control `{name}` (95 % interval {span(found.low, found.high)})"
     return f"{about}: {controls.in_words(ours, theirs)}"
-
-
-def _seeds(number: int) -> str:
-    return f"{number} seed{'s' * (number != 1)}"
 
 
 def _seconds(value: float) -> str:

@@ -1,4 +1,4 @@
-"""The values that texts quote, each a function of the committed files; markers name functions of three modules.
+"""The values that texts quote, each a function of the committed files; markers name functions of four modules.
 
 Accuracies are in percent, differences in percentage points, intervals at 95 %. Arms are named `study/arm`.
 """
@@ -9,15 +9,12 @@ from collections.abc import Callable
 from s6lib.report import architecture, frontier, gallery, outcomes, performance, results
 from s6lib.report.committed import Committed
 
-# Every public function of the three, by name; the page of the gallery and the map of the code.
+# Every public function of the four, by name; the page of the gallery and the map of the code.
 VALUES: dict[str, Callable[..., str]] = {
-    name: function
-    for module in (results, performance, outcomes)
+    prefix + name: function
+    for prefix, module in (("", results), ("", performance), ("", outcomes), ("frontier_", frontier))
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if function.__module__ == module.__name__ and not name.startswith("_")
-}
-VALUES |= {
-    f"frontier_{name}": getattr(frontier, name) for name in ("points", "point", "missed", "screened", "compared")
 }
 VALUES |= {"gallery": gallery.page, "floors": lambda e: architecture.floors()}
 

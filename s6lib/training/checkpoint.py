@@ -7,18 +7,17 @@ progress bars off. A checkpoint is its own SHA-256, a new line, and a safetensor
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import IO
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from s6lib import paths
+from s6lib.records.files import digest_of, replace_file
 
 KEPT = 2
 
@@ -32,7 +31,7 @@ class Checkpoints:
 
     def __init__(self, identity: dict, study: str, trial: str):
         self.folder, self.identity = checkpoint_folder(study, trial), identity
-        self.key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        self.key = digest_of(identity)[:16]
 
     def begin(self, workers: int, threads: int) -> None:
         """Notes that this training has begun, with so many threads, one of the groups dealt over so many processes."""
@@ -106,21 +105,9 @@ def beat(progress: dict) -> None:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with _opened(temporary) as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _opened(file: Path) -> IO[bytes]:
-    """`file`, open for writing; another process that finishes may remove the empty folder in between."""
+    """Also where another process, which has finished, removes the empty folder meanwhile."""
     for _ in range(100):
         file.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            return file.open("wb")
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+            return replace_file(file, content)
+    replace_file(file, content)

@@ -61,14 +61,15 @@ def test_seeds_wanted_in_words(wanted_seeds, seeds, said):
     assert wanted.told(row) == said
 
 
-def test_nothing_is_wanted_of_what_is_decided_or_unknown():
+def test_nothing_is_wanted_of_what_is_decided_or_unknown(monkeypatch):
     made = [make_record({"test_accuracy": np.full((5, 20), 99.2) + np.eye(5, 20)}, n) for n in ("bn_l1", "gn_l1")]
-    rows = {(row["study"], row["claim"]): row for row in wanted.with_seeds_wanted(verdicts.verdicts(made), made)}
+    rows = {(row["study"], row["claim"]): row for row in wanted.verdict_rows(made)}
     assert rows["normalisers", "a"]["verdict"] == "missing"
     assert rows["normalisers", "a"]["seeds_wanted"] is None
     made.append(make_record({"test_accuracy": np.full((5, 20), 99.0) + np.eye(5, 20)}, "ln_l1"))
-    rows = {(row["study"], row["claim"]): row for row in wanted.with_seeds_wanted(verdicts.verdicts(made), made)}
+    rows = {(row["study"], row["claim"]): row for row in wanted.verdict_rows(made)}
     assert rows["normalisers", "a"]["verdict"] == "undecided"
     assert rows["normalisers", "a"]["seeds_wanted"] >= wanted.FEWEST
     decided = [{**row, "verdict": "supported"} for row in rows.values()]
-    assert {row["seeds_wanted"] for row in wanted.with_seeds_wanted(decided, made)} == {None}
+    monkeypatch.setattr(verdicts, "verdicts", lambda found: decided)
+    assert {row["seeds_wanted"] for row in wanted.verdict_rows(made)} == {None}

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_records import TRIAL, record_of
 
 from s6lib import records
-from s6lib.batch.plan import make_plan, run_key
+from s6lib.batch.plan import make_plan
+from s6lib.batch.state import run_key
 
 
 def main(parts: int = 2000, trials: int = 200) -> None:

@@ -33,11 +33,6 @@ def test_scheduler_without_workers(project, dask):
     assert not project.results.exists()
 
 
-def test_no_scheduler(project):
-    output = project.run("run", "--scheduler", "tcp://127.0.0.1:1", "--worker-wait", "2", code=2)
-    assert "SCHEDULER=tcp://127.0.0.1:1: nothing answers there" in output
-
-
 @only_full
 def test_workers_in_processes_of_their_own(project, dask, uninterrupted):
     dask.worker()

@@ -11,10 +11,10 @@ import pytest
 from arena import FULL
 
 from s6lib import records
-from s6lib.batch import plan
+from s6lib.batch import plan, state
 from s6lib.provenance import source_fingerprint
 from s6lib.records import Record, RecordError
-from s6lib.records.parts import _digest
+from s6lib.records.files import digest_of
 from s6lib.records.small import small
 from s6lib.trial import make_trial
 
@@ -76,7 +76,7 @@ def resign(folder: Path, name: str) -> None:
         head.pop("sha256", None)
         if name != "record.json":
             head["files"][name] = records.sha256(folder / name)
-        file.write_text(json.dumps({**head, "sha256": _digest(head)}))
+        file.write_text(json.dumps({**head, "sha256": digest_of(head)}))
     except (ValueError, AttributeError, TypeError, RecursionError):
         pass  # no JSON any more: nothing to sign
 
@@ -85,10 +85,10 @@ def read(folder: Path) -> str:
     """What a batch and a summary do with a record; its name, or why it was refused."""
     root = folder.parents[2]
     run = plan.Run("regularisers", "bn", Path("x"), {}, {"epochs": 2}, "c")
-    made = folder.parent / f"run.{plan.run_key({'epochs': 2})}"
+    made = folder.parent / f"run.{state.run_key({'epochs': 2})}"
     made.mkdir(exist_ok=True)
     (made / "run.json").write_bytes((folder / "run.json").read_bytes())
-    assert plan.state_of(run, root).kind in ("done", "stale", "other", "damaged")
+    assert state.state_of(run, root).kind in ("done", "stale", "other", "damaged")
     found, left_out = records.find(root)
     assert len(found) + len(left_out) == 1
     assert all(str(folder) in line for line in left_out)

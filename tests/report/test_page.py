@@ -183,9 +183,8 @@ def test_boundaries_are_those_of_the_looks():
 
 def test_weakest_part_is_shown():
     # by its distance from the claimed side in widths of its interval, also where nothing was tested yet
-    parts = [
-        {"estimate": e, "low": e - w, "high": e + w, "unit": "points"} for e, w in ((0.5, 0.1), (0.1, 0.2), (2, 5))
-    ]
+    above = {"unit": "points", "relation": "above", "bound": 0.0}
+    parts = [{**above, "estimate": e, "low": e - w, "high": e + w} for e, w in ((0.5, 0.1), (0.1, 0.2), (2, 5))]
     found = claims.complete({"verdict": "undecided", "seeds": 5, "parts": parts})
     assert found["weakest"]["estimate"] == 2
     equal = {**parts[0], "relation": "within", "bound": 0.05}
@@ -393,4 +392,4 @@ def test_batch_makes_the_page(tmp_path, monkeypatch, capsys):
     runner.Batch(runner.Request(results=tmp_path, run="x"), [], 1, Display()).make_page()
     assert "report: " in capsys.readouterr().out
     assert (tmp_path / "x" / "report.html").stat().st_size > 1e5
-    assert not list(Path(tmp_path / "x").glob("*.new"))
+    assert not list(Path(tmp_path / "x").glob(".*"))

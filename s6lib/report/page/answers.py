@@ -9,6 +9,7 @@ import numpy as np
 from s6lib.evidence import statistics
 from s6lib.evidence.tables import listed
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
+from s6lib.records import counted
 
 Facts = dict[str, Any]
 ONE_LINE = 40  # characters of a label that stands beside an arm's name in a sentence
@@ -107,7 +108,7 @@ def fate(claims: Sequence[Facts]) -> str:
     words["missing"] = "without records of all their arms"
     rest = [f"{found.count(verdict)} {text}" for verdict, text in words.items() if verdict in found]
     supported = f"{held} {'is' if held == 1 else 'are'} supported"
-    return f"Of {len(claims)} claim{'s' * (len(claims) != 1)}, {listed([supported, *rest])}."
+    return f"Of {counted(len(claims), 'claim')}, {listed([supported, *rest])}."
 
 
 def chance(groups: Sequence[Facts], sets: Sequence[Facts]) -> str:

@@ -17,7 +17,7 @@ from s6lib.evidence.measures import correct
 from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, plain
 from s6lib.evidence.wanted import verdict_rows
 from s6lib.plots.style import FLOOR, NAMES
-from s6lib.records import Record
+from s6lib.records import Record, replace_file
 from s6lib.report.page import PAGE, TABLE, answers, charts, claims, facts, images, marks, reproduce, size
 from s6lib.studies import STUDIES
 from s6lib.studies.base import MARGIN
@@ -38,9 +38,7 @@ def write(folder: Path) -> Path:
     if points := sizes.rows(found):
         verdicts.write(points, folder, sizes.FILE)
     for name, text in ((TABLE, leaderboard(content["groups"])), (PAGE, render(content))):
-        temporary = folder / f".{name}.new"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+        replace_file(folder / name, text.encode())
     return folder / PAGE
 
 
@@ -193,11 +191,11 @@ def signed(value: float | None, digits: int = 3) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:+.{digits}g}".replace("-", "−")
 
 
-def span(one: Facts, digits: int = 2, sign: bool = False) -> str:
+def span(one: Facts, sign: bool = False) -> str:
     """An interval in brackets; nothing where there is none."""
     if one["low"] is None:
         return ""
-    ends = [f"{one[key]:{'+' if sign else ''}.{digits}f}".replace("-", "−") for key in ("low", "high")]
+    ends = [f"{one[key]:{'+' if sign else ''}.2f}".replace("-", "−") for key in ("low", "high")]
     return f"[{ends[0]}, {ends[1]}]"
 
 

@@ -44,7 +44,7 @@ def data_set(records: Sequence[Record]) -> dict[str, Any]:
 
 def guesses(record: Record, numbers: Sequence[int]) -> list[str]:
     """What every seed that did not diverge takes the images for: a digit per image, a text per seed."""
-    return ["".join(map(str, row)) for row in record.predictions[record.non_diverged][:, list(numbers)]]
+    return ["".join(map(str, row)) for row in record.predicted[record.non_diverged][:, list(numbers)]]
 
 
 def sprite(pixels: Sequence[np.ndarray]) -> str:

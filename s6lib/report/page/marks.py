@@ -67,8 +67,10 @@ def mark_id(marker: str) -> str:
 class Effects:
     """A scale for differences of one unit: linear around 0 as far as `linear`, then logarithmic, alike each way."""
 
-    def __init__(self, values: Iterable[float], width: int = 320, linear: float = MARGIN):
-        self.width, self.linear = width, linear
+    width = 320
+
+    def __init__(self, values: Iterable[float], linear: float = MARGIN):
+        self.linear = linear
         self.end = 1.15 * max([linear * 2, *(abs(value) for value in values)])
 
     def x(self, value: float) -> float:
@@ -123,9 +125,11 @@ def signed(value: float) -> str:
 class Accuracies:
     """A scale for accuracies in percent: linear, or of the logarithm of the error where arms are far apart."""
 
-    def __init__(self, values: Iterable[float | None], width: int = 260):
+    width = 260
+
+    def __init__(self, values: Iterable[float | None]):
         known = [value for value in values if value is not None and math.isfinite(value)] or [99.0, 100.0]
-        self.width, self.log = width, max(known) - min(known) > 2
+        self.log = max(known) - min(known) > 2
         low, high = self.place(min(known)), self.place(max(known))
         room = max((high - low) * 0.06, 1e-2)
         self.low, self.high = low - room, high + room

@@ -1,6 +1,7 @@
 """How a run came to be and how to make it again: commands, commits, machines; and how to cite it."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,11 +30,8 @@ def command(record: Record) -> str:
 
 def machines(found: Sequence[Record]) -> list[dict[str, str]]:
     """What made the records, each combination once: commit, machine, software; and how many parts it made."""
-    counts: dict[tuple, int] = {}
-    for record in found:
-        for source in [part["provenance"] for part in record.parts] or [record.provenance]:
-            key = (commit(source), machine(source), software(source))
-            counts[key] = counts.get(key, 0) + 1
+    sources = (source for record in found for source in record.sources)
+    counts = Counter((commit(source), machine(source), software(source)) for source in sources)
     names = ("commit", "machine", "software")
     return [{**dict(zip(names, key, strict=True)), "parts": str(n)} for key, n in counts.items()]
 
