@@ -2,6 +2,7 @@
 without drawing it again whether it still does."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pandas as pd
 
 from s6lib import plots
 from s6lib.evidence import measures, statistics
-from s6lib.records import Record
+from s6lib.records import Record, replace_file
 from s6lib.report.committed import Committed
 from s6lib.trial import make_trial
 
@@ -43,7 +44,9 @@ def draw(e: Committed) -> list[Path]:
     plots.style()
     for path, shown in pictures(e).items():
         drawn = DRAW.get(path.stem, plots.dots)(shown)
-        drawn.get_figure(root=True).savefig(path, metadata={KEY: checksum(shown)})
+        content = io.BytesIO()
+        drawn.get_figure(root=True).savefig(content, metadata={KEY: checksum(shown)})
+        replace_file(path, content.getvalue())
     return list(pictures(e))
 
 
@@ -69,7 +72,8 @@ def _numbers(record: Any) -> list:
 def write_ladder(e: Committed, rungs: list[Record]) -> Path:
     """results/bench/speedrun.json: the last epoch of every seed of the speedrun's records, without their weights."""
     path = e.results / "bench" / "speedrun.json"
-    path.write_text(json.dumps([_summary(record) for record in rungs], indent=1) + "\n", encoding="utf-8")
+    text = json.dumps([_summary(record) for record in rungs], indent=1) + "\n"
+    replace_file(path, text.encode())
     return path
 
 
