@@ -49,7 +49,7 @@ def unasked_folders(request: Request) -> list[Path]:
 
 
 def asked_runs(run: Run, folder: Path) -> dict[Path, dict]:
-    """The runs of a trial as it is set now, with however many seeds: `make decide` has more of them than the profile."""
+    """The runs of a trial as it is set now, with however many seeds: `make decide` has more than the profile."""
     found = {}
     for path, info in read_runs(folder / run.name, "run.*").items():
         alike = {**info["settings"], "seeds": 0} == {**run.settings, "seeds": 0}

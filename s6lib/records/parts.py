@@ -55,8 +55,8 @@ def is_part_name(name: str) -> bool:
 
 
 def part_folders(root: str | Path, unread: list[str] | None = None) -> Iterator[Path]:
-    """Every folder below `root` that is a part by its files or its name, in the order of paths; nothing hidden, no links
-    followed. Adds a line to `unread` for every link, and for every folder that cannot be read."""
+    """Every folder below `root` that is a part by its files or its name, in the order of paths; nothing hidden, no
+    links followed. Adds a line to `unread` for every link, and for every folder that cannot be read."""
     lines = [] if unread is None else unread
 
     def note(error: OSError) -> None:

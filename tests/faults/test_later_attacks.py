@@ -62,7 +62,7 @@ def test_a_clock_set_back_while_a_trial_runs(spec, monkeypatch):
 
 
 def test_a_laptop_that_was_closed(spec):
-    """Attack 24: a runner whose last sign of life is an hour old by the clock goes on; 30 s of looks later it is dead."""
+    """Attack 24: a runner silent for an hour by the clock goes on; silent for 30 s of looks, it is dead."""
     lock = Path(spec["results"], ".lock")
     os.utime(lock, (time.time() - 3600,) * 2)
     looks = [attempt.must_stop(spec) for _ in range(round(attempt.STALE / attempt.LOOK) + 2)]
@@ -95,7 +95,13 @@ def test_runs_of_other_numbers_of_seeds_are_asked_for(tmp_path):
     for settings in ({"seeds": 3, "epochs": 2}, {"seeds": 3, "epochs": 1}):
         folder = tmp_path / "normalisers/bn_l1" / f"run.{state.run_key(settings)}"
         folder.mkdir()
-        info = {"settings": settings, "code": "c", "data": None, "seconds": 1, "parts": [f"normalisers/bn_l1/{part.name}"]}
+        info = {
+            "settings": settings,
+            "code": "c",
+            "data": None,
+            "seconds": 1,
+            "parts": [f"normalisers/bn_l1/{part.name}"],
+        }
         (folder / "run.json").write_text(json.dumps(info))
     assert [info["settings"]["epochs"] for info in prune.asked_runs(run, tmp_path).values()] == [2]
 
@@ -185,7 +191,7 @@ def test_folders_that_cannot_be_looked_into(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("other", [{"dataset": "digits"}, {"batch_size": 512}])
 def test_many_seeds_of_another_trial_by_the_same_name(other):
-    """Attack 31: 30 seeds on digits, or of other settings, neither hide an arm nor have `decide` train a whole study."""
+    """Attack 31: 30 seeds on digits, or of other settings, hide no arm and have `decide` train no whole study."""
     study = STUDIES["normalisers"]
     arms = list(dict.fromkeys(arm for claim in study.claims for arm in claim.arms))
     epochs = study.protocol["epochs"]
@@ -197,7 +203,7 @@ def test_many_seeds_of_another_trial_by_the_same_name(other):
 
 
 def test_points_on_other_data_have_no_bar(tmp_path):
-    """Attack 32: a quick run's digits are not held against a bar for MNIST, and no frontier.json outlives its records."""
+    """Attack 32: digits are not held against a bar for MNIST, and no frontier.json outlives its records."""
     values = {"test_accuracy": [[90.0, 95.0], [90.0, 96.0]]}
     (row,) = sizes.rows([make_record(values, "p10k", study="frontier", dataset="digits")])
     assert (row["bar"], row["p"]) == (None, None)
@@ -237,7 +243,7 @@ def test_limits_that_are_none(tmp_path, name, value, capsys):
 
 @pytest.mark.parametrize("command", ["decide", "report"])
 def test_pages_and_verdicts_never_go_among_the_sources(one, monkeypatch, command, capsys):
-    """Attack 19: also where `decide` and `report` write before anything runs."""
+    """Like attack 19: also where `decide` and `report` write before anything runs."""
     monkeypatch.chdir(one.path)
     before = sorted(one.path.rglob("*"))
     assert main([command, "--results", ".", "--run", "notebooks"]) == 2
@@ -281,7 +287,7 @@ def test_start_up_hooks_that_print(tmp_path):
 
 
 def test_home_in_the_folder_of_notebooks(monkeypatch):
-    """Attack 20: `~` is filled in where the environment names the folder, too."""
+    """Like attack 20: `~` is filled in where the environment names the folder, too."""
     monkeypatch.setenv("S6_LAB", "~/lab")
     assert paths.interactive_results() == Path.home() / "lab"
 
@@ -297,7 +303,7 @@ def test_images_of_data_by_an_odd_name(name):
 
 
 def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
-    """Attack 39: a checkpoint, page or verdicts.json that finds no room: the message has its path, and nothing is left."""
+    """Attack 39: a page or verdicts.json that finds no room: the message has its path, and nothing is left."""
 
     def full(_):
         raise OSError(28, "No space left on device")
@@ -309,7 +315,7 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
 
 
 def test_a_command_on_a_full_disk(tmp_path, monkeypatch, capsys):
-    """Attack 39: a checkpoint, page or verdicts.json that finds no room: the message has its path, and nothing is left."""
+    """Attack 39: a page or verdicts.json that finds no room: the message has its path, and nothing is left."""
     records.add(make_record(), tmp_path / "run")
 
     def full(file, _):
