@@ -1,6 +1,7 @@
 """The command line: `python -m s6lib <command>`. Exit code 1: a failure; 2: a request refused."""
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -60,6 +61,8 @@ def add_running(command: argparse.ArgumentParser) -> None:
 
 def main(words: list[str] | None = None) -> int:
     arguments = parser().parse_args(words)
+    with contextlib.suppress(AttributeError, ValueError):  # a terminal of few letters fails no command
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     from s6lib.batch import prune, runner, status  # after --help, which needs none of it
     from s6lib.batch.plan import PlanError
     from s6lib.batch.request import check

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import socket
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -365,3 +366,13 @@ def test_exploring_seeds_that_diverged(lost):
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["bn"]
     explore.draw_curves([record], "test_accuracy", 1, 2)
     plt.close("all")
+
+
+def test_a_page_in_a_folder_of_other_letters(tmp_path, monkeypatch):
+    """Like attack 11: the page is made, and said to be, also on a terminal that lacks its folder's letters."""
+    records.add(make_record(), tmp_path / "Ünï")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["report", "--results", str(tmp_path), "--run", "Ünï"]) == 0
+    stream.seek(0)
+    assert r"\xdcn\xef/report.html" in stream.read()
