@@ -124,7 +124,7 @@ publish-url: $(READY) ## write your repository's address everywhere: make publis
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(VENV)/jupyter lab notebooks
 
-bench: $(READY) ## measure speed on this machine, beside other programs (25 minutes)
+bench: $(READY) ## measure speed on this machine, beside other programs (40 minutes)
 	$(VENV)/python benchmarks/bench.py
 
 clean: ## remove the quick run and caches, unless a batch is at work there; full runs and data stay

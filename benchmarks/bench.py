@@ -4,7 +4,7 @@ Contestants, each in processes of its own, all in turn, several rounds, medians:
 seeds fused, in one process with all cores as threads and in a process per core with one thread each (R seeds in every
 process); the DataLoader loop of the published studies; plain PyTorch on tensors in memory, as a good user writes it, in
 the same two forms and with the same memory settings; torch.func over 8 seeds; and, on one network, JAX over 8 seeds
-where `pip install -e .[peers]` put it. On an idle machine of two cores all of it takes about 25 minutes.
+where `pip install -e .[peers]` put it. On an idle machine of two cores all of it takes about 40 minutes.
 
 Every contestant also trains briefly on the same images: where its loss does not fall or its accuracy stays below ours,
 its rows are void, and say why. Writes results/bench/<device>.json.

@@ -15,7 +15,7 @@ import torch
 from s6lib import data, models, training
 from s6lib.evidence import probes
 from s6lib.provenance import provenance
-from s6lib.records import Record
+from s6lib.records import Record, replace_file
 from s6lib.trial import Trial, make_trial
 
 BENCH = Path(__file__).parent.parent / "results" / "bench"
@@ -52,12 +52,10 @@ class Candidates:
         """What the file holds."""
         return {"candidates": [], "effects": []} | (json.loads(self.path.read_text()) if self.path.exists() else {})
 
-    def write(self, **parts: list) -> None:
+    def write(self, **parts: object) -> None:
         """Replaces parts of the file, which is never half-written."""
         about = {"provenance": provenance("batch", self.study), "finished": time.strftime("%Y-%m-%d")}
-        temporary = self.path.with_suffix(".new")
-        temporary.write_text(json.dumps(self.state() | parts | about, indent=1) + "\n")
-        temporary.replace(self.path)
+        replace_file(self.path, (json.dumps(self.state() | parts | about, indent=1) + "\n").encode())
 
 
 def tried(name: str, trial: Trial, settings: dict, seeds: list[int]) -> dict:

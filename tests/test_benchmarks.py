@@ -169,6 +169,15 @@ def test_equivalence_of_an_arm_runs(tmp_path):
     assert found["verdict"]["bfloat16"]["seeds"] == 2
 
 
+@LONG
+@pytest.mark.slow
+def test_groupings_run(tmp_path):
+    run("groupings.py", "--out", str(tmp_path))
+    found = json.loads((tmp_path / "groupings.json").read_text())["rows"]
+    assert [row["together"] for row in found] == [1, 8, 2]
+    assert (found[0]["same"], found[0]["difference"]) == (2, 0.0)
+
+
 @pytest.mark.slow
 def test_fused_sweep_runs():
     run("fused_sweep.py")

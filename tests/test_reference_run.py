@@ -13,6 +13,7 @@ ARMS = {  # study -> the arms that were run
     "regularisers": {"bn", "bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2", "bn_batch64", "gbn_batch128"},
     "normalisers": {"bn_l1", "ln_l1", "gn_l1", "lambda_0", "lambda_1e-05", "lambda_0.0001", "lambda_0.001"},
     "progression": {"bn_dropout", "gap", "gap_lambda_0", "gap_lambda_0.0001", "gap_lambda_0.001"},
+    "speedrun": {"anew"},
     "frontier": {"p3k", "p10k"},
 }
 

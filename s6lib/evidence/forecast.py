@@ -18,7 +18,8 @@ Values = Callable[[str, str], np.ndarray]  # (arm, measure) -> [..., seeds]
 def settle(study: Study, claims: Sequence[Claim], values: Values, seeds: int) -> verdicts.Decided:
     """The verdicts of one family once every arm has `seeds` seeds."""
     p = [_p_values(study, claim, values, seeds) for claim in claims]
-    return verdicts.decide(*(np.stack(np.broadcast_arrays(*column), -1) for column in zip(*p, strict=True)))
+    columns = [np.stack(np.broadcast_arrays(*column), -1) for column in zip(*p, strict=True)]
+    return verdicts.decide(*columns, twofold=np.array([verdicts.is_twofold(claim) for claim in claims]))
 
 
 def _p_values(study: Study, claim: Claim, values: Values, seeds: int) -> tuple:

@@ -76,19 +76,26 @@ def p_value(z: Sequence[float] | np.ndarray, times: Sequence[float]) -> np.ndarr
     return np.nanmin([np.where(np.isnan(z[..., k]), 1.0, p) for k, p in zip(made, per_look, strict=True)], axis=0)
 
 
-def step_down(direction: np.ndarray, equality: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def step_down(
+    direction: np.ndarray, equality: np.ndarray, twofold: np.ndarray | bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """The number by which the p-values of every claim of a family are to be multiplied, [..., claims] each.
 
-    A claim has a p of its direction and, unless nan, one of equality. In truth at most one of the two can be wrong (a
-    difference is none, or as large as the margin), so an error in any of m claims is ruled out by a factor of m, and,
-    stepping down from the smallest p, of the number of claims that have a p left: Holm 1979, with the logical relation
-    of Shaffer 1986. A claim that was shown to be equal may still be wrong about its direction, so it stays.
+    A claim has a p of its direction and, unless nan, one of equality. Of one difference at most one of the two can be
+    wrong in truth (it is none, or as large as the margin), so an error in any of m claims is ruled out by a factor of
+    m, and, stepping down from the smallest p, of the number of claims that have a p left: Holm 1979, with the logical
+    relation of Shaffer 1986. A claim that was shown to be equal may still be wrong about its direction, so it stays.
+    A claim of several differences, `twofold` [claims], counts with each p that it has left: one difference may be none
+    while another is as large as the margin, and then both can be wrong.
     """
     p = np.concatenate([direction, np.nan_to_num(equality, nan=np.inf)], -1)  # [..., 2 claims]
     ranks = np.argsort(np.argsort(p, -1, kind="stable"), -1)
     first, second = np.split(ranks, 2, -1)
-    until = np.where(np.isnan(equality), first, np.maximum(first, second))  # where a claim's last p stands
-    left = np.maximum((until[..., None, :] >= ranks[..., :, None]).sum(-1), 1)
+    alone = np.isnan(equality)
+    until = np.where(alone, first, np.maximum(first, second))  # where a claim's last p stands
+    before = np.where(twofold & ~alone, np.minimum(first, second), -1)  # and the other one, where it counts
+    left = sum((place[..., None, :] >= ranks[..., :, None]).sum(-1) for place in (until, before))
+    left = np.maximum(left, 1)
     return tuple(np.split(left, 2, -1))  # type: ignore[return-value]
 
 

@@ -36,6 +36,7 @@ ENOUGH_SEEDS = 5  # below that no interval is shown
 LEVEL = 0.05
 FILE = "verdicts.json"
 KINDS = ("p_for", "p_against", "p_equal")
+TWOFOLD = "twofold"  # of a row, until its family is decided
 Records = dict[str, Record]
 Asked = Iterable[tuple[Study, Claim]]
 
@@ -155,7 +156,7 @@ def _weigh(study: Study, claim: Claim, records: Records) -> dict:
     row: dict[str, Any] = {"study": study.name, "claim": claim.id, "sentence": claim.sentence, "place": claim.place}
     row |= {"reading": claim.reading, "family": f"{study.name}, our own" if claim.own else study.name}
     row |= {"arms": list(claim.arms), "planned_looks": list(study.looks(claim)), "looks": [], "seeds": 0}
-    row |= {"p": np.nan, "parts": [], "note": ""}
+    row |= {"p": np.nan, "parts": [], "note": "", TWOFOLD: is_twofold(claim)}
     if lacking := [name for name in claim.arms if name not in records]:
         return row | {"verdict": "missing", "note": f"not run: {', '.join(lacking)}"}
     used = {name: records[name] for name in claim.arms}
@@ -178,6 +179,11 @@ def p_of_claim(claim: Claim, parts: Sequence[Sequence]) -> tuple:
     return np.max(p_for, 0), contradicted, np.full_like(contradicted, np.nan) if only_within else np.max(p_equal, 0)
 
 
+def is_twofold(claim: Claim) -> bool:
+    """Whether the claim can be wrong in its direction and in equality at once: of several parts, all with margins."""
+    return len(claim.parts) > 1 and all(part.margin is not None for part in claim.parts)
+
+
 class Decided(NamedTuple):
     """Of every claim of a family [..., claims]: its verdict, p, and the numbers that its two p were multiplied by."""
 
@@ -186,12 +192,15 @@ class Decided(NamedTuple):
     factors: tuple[np.ndarray, np.ndarray]
 
 
-def decide(p_for: np.ndarray, p_against: np.ndarray, p_equal: np.ndarray) -> Decided:
-    """The verdicts on one family, p [..., claims]; a claim that was not tested (nan) counts with a p of 1."""
+def decide(
+    p_for: np.ndarray, p_against: np.ndarray, p_equal: np.ndarray, *, twofold: np.ndarray | bool = False
+) -> Decided:
+    """The verdicts on one family, p [..., claims], those `twofold` (`is_twofold`) counted twice; a claim that was not
+    tested (nan) counts with a p of 1."""
     tested = ~np.isnan(p_for)
     direction = np.where(tested, np.minimum(1.0, 2 * np.fmin(p_for, p_against)), 1.0)
     equality = np.where(tested, p_equal, 1.0)
-    factors = sequential.step_down(direction, equality)
+    factors = sequential.step_down(direction, equality, twofold)
     found = sequential.corrected(direction, equality, factors)
     shown, equal = found[0] <= LEVEL, found[1] <= LEVEL
     return Decided(word(shown & (p_for < p_against), shown & (p_against < p_for), equal), np.fmin(*found), factors)
@@ -200,7 +209,7 @@ def decide(p_for: np.ndarray, p_against: np.ndarray, p_equal: np.ndarray) -> Dec
 def _settle(rows: list[dict]) -> None:
     """Writes the verdicts of one family, and those of its parts."""
     p = [np.array([row.pop(kind, np.nan) for row in rows], float) for kind in KINDS]
-    found = decide(*p)
+    found = decide(*p, twofold=np.array([row.pop(TWOFOLD) for row in rows]))
     for k, row in enumerate(rows):
         row.setdefault("verdict", str(found.verdict[k]))
         row["p"] = None if np.isnan(p[0][k]) else float(found.p[k])

@@ -46,7 +46,7 @@ class Committed:
 
     @property
     def small(self) -> list[Record]:
-        """One arm of each small network, named beforehand, and the frontier's."""
+        """One arm of each small network (`sizes.SMALL`), and the frontier's."""
         return [*self.those_of(sizes.SMALL), *self.study(sizes.STUDY)]
 
     def those_of(self, names: Iterable[str]) -> list[Record]:

@@ -16,11 +16,11 @@ def takes(e: Committed, *patterns: str) -> str:
         return "a time that nobody has measured yet (`benchmarks/durations.py` does)"
     digits = _seconds(sum(measured[arm] for arm in arms))
     if any(arm not in e.records for arm in arms):
-        return f"at most {digits} per seed on the digits (timed on a busy machine); on MNIST about 40 times as long"
+        return f"at most {digits} per seed on the digits; on MNIST about 40 times as long"
     mnist = _seconds(sum(e.records[arm].seconds_per_seed for arm in arms))
     seeds = min(len(e.records[arm].seeds) for arm in arms)
     shown = f"seconds: shown from the committed run, which has {counted(seeds, 'seed')} (`seeds = {seeds}` shows all)"
-    digits = f"{digits} on the digits (timed on a busy machine)"
+    digits = f"{digits} on the digits"
     return f"{shown}. Training anew takes {mnist} per seed on MNIST and {digits}"
 
 
@@ -44,8 +44,9 @@ def came_out(e: Committed, arm: str) -> str:
     if control := STUDIES[study].control(name):
         text += f"; {_against(e, arm, '/'.join(control))}"
     mine = [row for row in e.verdicts if row["study"] == study and name in row["arms"]]
-    told = "; ".join(f"{row['claim']}: *{row['verdict']}*" for row in mine if row["verdict"] != "missing")
-    return f"{text}. Claims that name it ([sentences](../../docs/results.md)): {told}" if told else text
+    ready = [row for row in mine if row["verdict"] != "missing"]
+    told = " ".join(f"({row['claim']}) {row['sentence']} *{row['verdict'].capitalize()}.*" for row in ready)
+    return f"{text}. [Claims](../../docs/results.md#the-claims) that name it: {told}" if told else text
 
 
 def answers(e: Committed, study: str, *claims: str) -> str:

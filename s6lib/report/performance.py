@@ -26,7 +26,7 @@ def rung(e: Committed, name: str, what: str) -> str:
         "accuracy": f"{found.mean:.3f} % (sd {found.sd:.3f}, interval {span(found.low, found.high, '3')})",
         "seconds": f"{one['seconds_per_seed']:.3g}",
         "seeds": str(found.n),
-        "p": f"{scipy_stats.ttest_1samp(one['test_accuracy'], 99.4, alternative='greater').pvalue:.3f}",
+        "p": f"{scipy_stats.ttest_1samp(one['test_accuracy'], 99.4, alternative='greater').pvalue:.2g}",
     }
     return texts[what]
 
@@ -96,6 +96,35 @@ def candidates(e: Committed) -> str:
     rows = [tuple(one.values()) for one in e.measured("speedrun_candidates")["candidates"]]
     head = ["candidate", "epochs", "peak rate", "labels smoothed", "held-out %, mean (sd)", "s per seed, one core"]
     return table(head, [(a, b, c, d, f"{m:.2f} ({s:.2f})", t) for a, b, c, d, m, s, t in rows])
+
+
+def chosen_anew(e: Committed) -> str:
+    """What was tried on held-out images before the recipe `anew` was chosen, by a rule that its script states."""
+    found = e.measured("speedrun_chosen")["candidates"]
+    accuracy = [statistics.mean_interval(one["held_out"]) for one in found]
+    held = [f"{a.mean:.3f} ({a.sd:.3f})" for a in accuracy]
+    rows = [
+        (one["candidate"], one["settings"]["epochs"], len(one["seeds"]), h) for one, h in zip(found, held, strict=True)
+    ]
+    return table(["candidate", "epochs", "seeds", "held-out %, mean (sd)"], rows)
+
+
+def equivalences(e: Committed) -> str:
+    """Every test that bfloat16 is as accurate as float32: last epochs of a one-cycle schedule on MNIST."""
+    head = ["arm", "epochs", "seeds each", "float32, mean % (sd)", "bfloat16, mean % (sd)", "difference, points", "p"]
+    return table(
+        head, [_equivalence(e, path.stem) for path in sorted((e.results / "bench").glob("equivalence_*.json"))]
+    )
+
+
+def groupings(e: Committed) -> str:
+    """The same seeds alone, by eight and all together."""
+    head = ["seeds fused", "mean, % (sd)", "seeds with the same last epoch as alone", "difference to alone, points"]
+    rows = [
+        (one["together"], f"{one['mean']:.2f} ({one['sd']:.2f})", one["same"], _apart(one))
+        for one in e.measured("groupings")["rows"]
+    ]
+    return table([*head, "p that both come from one distribution"], rows)
 
 
 def throughput(e: Committed) -> str:
@@ -172,3 +201,15 @@ def _contestant(row: dict) -> tuple:
     ratios = ["void" if row["void"] else "—" if one is None else f"{one:.2f}" for one in known]
     shares = [percent(row[key]) for key in ("share_of_product_rate", "share_of_copy_rate")]
     return who, row["precision"], form, row["replicas"], speed, *ratios, f"{row['memory_mb']:,.0f}", *shares
+
+
+def _equivalence(e: Committed, file: str) -> tuple:
+    found = e.measured(file)
+    tested, arm = found["verdict"], f"`{found.get('study', 'regularisers')}/{found.get('arm', 'bn')}`"
+    both = [f"{tested[name]['mean']:.3f} ({tested[name]['sd']:.3f})" for name in ("float32", "bfloat16")]
+    difference = fixed(tested["difference"], "3")
+    return arm, found["epochs"], tested["float32"]["seeds"], *both, difference, f"{tested['p_equivalence']:.2g}"
+
+
+def _apart(one: dict) -> str:
+    return "" if one["together"] == 1 else f"{fixed(one['difference'])} ({span(one['low'], one['high'])})"

@@ -16,6 +16,7 @@ from s6lib import plots
 from s6lib.evidence import measures, statistics
 from s6lib.records import Record, replace_file
 from s6lib.report.committed import Committed
+from s6lib.studies import STUDIES
 from s6lib.trial import make_trial
 
 KEY = "Description"  # the text field of a PNG that holds the checksum
@@ -70,10 +71,13 @@ def _numbers(record: Any) -> list:
 
 
 def write_ladder(e: Committed, rungs: list[Record]) -> Path:
-    """results/bench/speedrun.json: the last epoch of every seed of the speedrun's records, without their weights."""
+    """results/bench/speedrun.json: the last epoch of every seed of the speedrun's records, without their weights. Rungs
+    of which there is no record stay as they are."""
     path = e.results / "bench" / "speedrun.json"
-    text = json.dumps([_summary(record) for record in rungs], indent=1) + "\n"
-    replace_file(path, text.encode())
+    kept = {one["trial"]["name"]: one for one in e.measured("speedrun")} if path.exists() else {}
+    kept |= {record.name: _summary(record) for record in rungs}
+    rows = [kept[name] for name in STUDIES["speedrun"].arms if name in kept]
+    replace_file(path, (json.dumps(rows, indent=1) + "\n").encode())
     return path
 
 

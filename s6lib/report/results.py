@@ -71,6 +71,14 @@ def replicated(e: Committed, *studies: str) -> str:
     return f"{sum(inside)} of {len(inside)}"
 
 
+def above_ours(e: Committed, *studies: str) -> str:
+    """How many published last epochs, of those printed in logs, are above our mean; two-sided p of the sign test."""
+    pairs = [(r, published_for(r).dropna(subset="last")) for study in studies for r in e.study(study)]
+    logged = [(r, seen.iloc[0]) for r, seen in pairs if len(seen) and "plot" not in str(seen.iloc[0].note)]
+    above = sum(seen["last"] > test_accuracy(r).mean() for r, seen in logged)
+    return f"{above} of {len(logged)} (sign test, p = {scipy_stats.binomtest(above, len(logged)).pvalue:.2g})"
+
+
 def verdict(e: Committed, word: str) -> str:
     """How many claims have a verdict, of those whose arms were run."""
     found = [row["verdict"] for row in e.verdicts if row["verdict"] != "missing"]

@@ -58,6 +58,21 @@ def test_false_verdicts_are_rare():
     assert wrong.mean() < 0.05 + 3 * (0.05 * 0.95 / 1500) ** 0.5
 
 
+def test_false_verdicts_are_rare_where_both_hypotheses_can_be_wrong():
+    # two differences a claim, one none and one as large as the margin: neither supported, contradicted nor equal
+    plan = Plan((10, 20, 30))
+    study = dataclasses.replace(STUDIES["regularisers"], plan=plan)
+    made = [Claim(str(k), "", (more(f"a{k}", f"c{k}"), more(f"b{k}", f"c{k}"))) for k in range(8)]
+    source = np.random.default_rng(0)
+    arms = {
+        f"{side}{k}": 0.05 * source.standard_normal((3000, 30)) + 0.05 * (side == "b")
+        for side in "abc"
+        for k in range(8)
+    }
+    wrong = forecast.settle(study, made, lambda arm, _: arms[arm], plan.looks[-1]).verdict != "undecided"
+    assert wrong.any(-1).mean() < 0.05
+
+
 def test_a_small_difference_is_not_contradicted():
     # a true difference of 0.02 points at 30 seeds: hardly ever the other way
     assert (family(0.02, 500) == "contradicted").mean() < 0.002

@@ -85,6 +85,14 @@ def test_a_claim_leaves_its_family_with_its_last_hypothesis():
     assert [factor.tolist() for factor in one] == [[1, 2], [2, 2]]
 
 
+def test_a_claim_of_several_differences_counts_with_each_p_it_has_left():
+    # with both, then with the one that is left; without an equality it has only one
+    both = sequential.step_down(np.array([0.001, 0.03]), np.array([0.02, 0.2]), np.array([True, False]))
+    assert [factor.tolist() for factor in both] == [[3, 1], [2, 1]]
+    one = sequential.step_down(np.array([0.001, 0.03]), np.array([np.nan, 0.2]), np.array([True, False]))
+    assert one[0].tolist() == [2, 1]
+
+
 def test_claims_shown_to_be_equal_do_not_make_the_others_easier():
     # no difference anywhere, and equality all but certain: a false direction in at most 5 % of studies all the same
     source = np.random.default_rng(0)

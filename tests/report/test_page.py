@@ -350,7 +350,7 @@ def test_accuracy_against_size_is_shown_of_the_frontier_on_mnist():
     assert "Accuracy against size" in found.text
     assert "frontier/p10k: mean of 5 seeds, last of 4 epochs" in found.text
     assert "progression/gap: mean of 5 seeds" in found.text
-    assert "regularisers/bn_l1: mean of" not in found.text  # not among the networks named beforehand
+    assert "regularisers/bn_l1: mean of" not in found.text  # not among the networks that sizes.SMALL names
     assert "JoshWarn/Parameter-Efficient-MNIST: 99.03 %, best of about 700 networks, 697 parameters" in found.text
     assert {"#frontier/p10k", "#sizes"} <= chart
 

@@ -63,7 +63,8 @@ def test_a_notebook_s_defaults_are_its_arms(study, name, entry):
 
 def test_every_arm_is_run():
     # and every study of studies.toml has a file
-    found = {(t.study, t.name) for _, _, entry in RUNS for t in trained(entry["notebook"], entry.get("parameters", {}))}
+    full = [(entry["notebook"], {**entry.get("parameters", {}), **entry.get("full", {})}) for _, _, entry in RUNS]
+    found = {(trial.study, trial.name) for notebook, parameters in full for trial in trained(notebook, parameters)}
     assert found == {(study.name, arm) for study in STUDIES.values() for arm in study.arms}
     assert set(TABLE["studies"]) == set(STUDIES)
 
