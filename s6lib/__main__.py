@@ -1,6 +1,7 @@
 """The command line: `python -m s6lib <command>`. Exit code 1: a failure; 2: a request refused."""
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -60,8 +61,11 @@ def add_running(command: argparse.ArgumentParser) -> None:
 
 def main(words: list[str] | None = None) -> int:
     arguments = parser().parse_args(words)
+    with contextlib.suppress(AttributeError, ValueError):  # a terminal of few letters fails no command
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     from s6lib.batch import prune, runner, status  # after --help, which needs none of it
     from s6lib.batch.plan import PlanError
+    from s6lib.batch.request import check
     from s6lib.records import RecordError, plain_text
 
     try:
@@ -71,6 +75,7 @@ def main(words: list[str] | None = None) -> int:
         if arguments.command == "report":
             from s6lib.report.page import build
 
+            check(request)
             return build.main(request.folder)
         if arguments.command == "decide":
             from s6lib.batch import decide
@@ -81,9 +86,9 @@ def main(words: list[str] | None = None) -> int:
         if arguments.command in ("prune", "clean"):
             return prune.clean(request) if arguments.command == "clean" else prune.prune(request, arguments.yes)
         return status.status(request) if arguments.command == "status" else runner.summary(request)
-    except (PlanError, RecordError) as error:
+    except (PlanError, RecordError, OSError) as error:  # OSError: a full disk, a folder that may not be read
         print(f"error: {plain_text(str(error))}".encode("ascii", "backslashreplace").decode(), file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, OSError) else 2
 
 
 def make_request(arguments: argparse.Namespace):

@@ -74,6 +74,8 @@ def draw_curves(records: Sequence[Record], column: str, seeds: int, epoch: int) 
         colour, line, marker = trial_style(record)
         table = history(record)
         table = table[table.seed.isin(record.seeds[:seeds])]
+        if table.empty:  # all of these seeds diverged
+            continue
         wide = epochs.seeds(table, column)
         epochs.draw_seeds(left, wide, colour, line, record.name)
         values = wide.loc[min(epoch, wide.index.max())]
@@ -82,7 +84,8 @@ def draw_curves(records: Sequence[Record], column: str, seeds: int, epoch: int) 
     left.axvline(epoch, color="black", lw=0.8)
     column_scale(left, column)
     left.set(xlabel="epoch", title=data_title(records))
-    left.legend()
+    if left.get_legend_handles_labels()[0]:
+        left.legend()
     right.set_yticks(range(len(records)), [record.name for record in records])
     right.set(xlabel=NAMES[column], ylim=(len(records) - 0.5, -0.5), title=f"epoch {epoch}: a mark per seed, | mean")
     return figure

@@ -35,7 +35,7 @@ def interactive_results() -> Path:
     """Where notebooks opened by hand leave their records: `S6_LAB`; s6lib in Google Drive where a Colab notebook has
     mounted it, so that they outlive the runtime; or results/lab of `home`."""
     usual = DRIVE / "s6lib" if DRIVE.is_dir() else home() / "results" / "lab"
-    return Path(os.environ.get("S6_LAB") or usual)
+    return Path(os.environ.get("S6_LAB") or usual).expanduser()
 
 
 def reference() -> Path:

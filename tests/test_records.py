@@ -467,7 +467,7 @@ def test_parts_that_do_not_go_together(tmp_path):
 
 
 def test_find(tmp_path):
-    # In order of their paths; a damaged one is left out with a line, work in progress and links without.
+    # In order of their paths; a damaged one and a link are left out with a line, work in progress without.
     for name in ("gbn", "bn", "lost"):
         records.add(record_of(0, trial=dataclasses.replace(TRIAL, name=name)), tmp_path / "run")
     trials = tmp_path / "run/regularisers"
@@ -476,8 +476,9 @@ def test_find(tmp_path):
     (trials / "link").symlink_to(trials / "bn")
     found, left_out = records.find(tmp_path / "run")
     assert [record.path.relative_to(trials).as_posix() for record in found] == ["bn", "gbn"]
-    assert len(left_out) == 1
-    assert "history.csv: cannot be read" in left_out[0]
+    assert len(left_out) == 2
+    assert "link: a link, not followed" in left_out[0]
+    assert "history.csv: cannot be read" in left_out[1]
 
 
 def test_find_nothing(tmp_path):

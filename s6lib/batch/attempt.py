@@ -30,13 +30,15 @@ from s6lib.records import RecordError, plain_text
 from s6lib.records.files import commit_folder
 
 STOP = threading.Event()  # set when this process is asked to end; runs elsewhere look for the stop file
+SIGNS: dict[tuple[str, int], tuple[int, int]] = {}  # (runner, thread): its last sign of life, looks since then
 GRACE = 5  # seconds between asking a child to end and killing it
+LOOK = 0.2  # seconds between looks at the child, and at the runner's signs of life
 LOG_LINES = 15
 
 
 def execute(spec: dict, gpu: str | None = None) -> dict:
     """Runs the trial that `spec` describes; {"kind": "done" or a fault's kind, "reason": ..., ...}. Does not raise."""
-    start, outcome = time.time(), {}
+    start, outcome = time.monotonic(), {}
     if other := difference(code_identity(), spec["software"]):
         reason = f"{socket.gethostname()} has other software than the runner: {other}; nothing was trained there"
         return {"kind": "software", "reason": reason, "seconds": 0.0}
@@ -49,7 +51,7 @@ def execute(spec: dict, gpu: str | None = None) -> dict:
     except OSError as error:
         place = error.filename or spec["results"]
         outcome = {"kind": "disk", "reason": f"{place}: {error.strerror or error}"}
-    return {**outcome, "seconds": round(time.time() - start, 1)}
+    return {**outcome, "seconds": round(time.monotonic() - start, 1)}
 
 
 @cache
@@ -84,15 +86,21 @@ def must_stop(spec: dict) -> bool:
 
 
 def runner_is_gone(spec: dict) -> bool:
-    """A runner's lock ends with it; one that was killed gives no sign of life any more."""
+    """A runner's lock ends with it; one that was killed gives no sign of life any more.
+
+    Looks without a new sign are counted, not seconds: clocks differ and are set, and machines sleep.
+    """
+    key = spec["token"], threading.get_ident()
     try:
         with Path(spec["results"], ".lock").open(encoding="utf-8") as handle:  # opening asks NFS for today's state
-            silent = time.time() - os.fstat(handle.fileno()).st_mtime
-            return spec["token"] not in handle.read() or silent > STALE
+            sign, holders = os.fstat(handle.fileno()).st_mtime_ns, handle.read()
     except FileNotFoundError:
         return True
     except OSError:
         return False
+    last, looks = SIGNS.get(key, (0, 0))
+    SIGNS[key] = sign, looks + 1 if sign == last else 0
+    return spec["token"] not in holders or SIGNS[key][1] * LOOK > STALE
 
 
 def attempt(spec: dict, number: int, gpu: str | None) -> dict:
@@ -101,7 +109,7 @@ def attempt(spec: dict, number: int, gpu: str | None) -> dict:
     folder = Path(tempfile.mkdtemp(prefix="attempt-", dir=work))
     try:
         with locked(folder / "lock"):
-            start = time.time()
+            start = time.monotonic()
             outcome = run_child(spec, folder, gpu)
             if outcome["kind"] == "ok" and not spec["target"]:
                 outcome = validate_output(spec, folder)
@@ -110,7 +118,7 @@ def attempt(spec: dict, number: int, gpu: str | None) -> dict:
             if spec["target"]:
                 (folder / "notebook.ipynb").replace(spec["target"])
             elif not spec["part"]:  # a part has added itself
-                about = {"attempt": number, "seconds": round(time.time() - start, 1), "host": socket.gethostname()}
+                about = {"attempt": number, "seconds": round(time.monotonic() - start, 1), "host": socket.gethostname()}
                 commit(spec, folder, {**outcome, **about})
             return {"kind": "done", "reason": ""}
     finally:
@@ -151,7 +159,7 @@ def wait(child: subprocess.Popen, spec: dict) -> dict | None:
     deadline = time.monotonic() + (spec["time_limit"] or float("inf"))
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(0.2)
+            child.wait(LOOK)
             return None
         if must_stop(spec):
             end(child)

@@ -18,7 +18,7 @@ from s6lib import records
 from s6lib.batch import runner
 from s6lib.batch.plan import PlanError, names, one_of
 from s6lib.batch.progress import Display
-from s6lib.batch.request import Request
+from s6lib.batch.request import Request, check
 from s6lib.evidence import forecast, verdicts
 from s6lib.evidence.wanted import verdict_rows
 from s6lib.records import Record, counted
@@ -43,8 +43,11 @@ def decide(request: Request, hours: float | None = None) -> int:
     Returns 0, or the exit code of the run that failed or was interrupted. Raises PlanError for what would make other
     trials than the studies' arms.
     """
+    check(request)
+    if hours is not None and not hours > 0:  # nor nan
+        raise PlanError(f"HOURS={hours:g} is out of range; valid: above 0, or empty for no limit")
     studies, display = asked(request), Display(log=request.folder / "batch.log")
-    over = time.monotonic() + 3600 * hours if hours else float("inf")
+    over = time.monotonic() + 3600 * hours if hours is not None else float("inf")
     before: Step | None = None
     known: dict[tuple[str, str], str] = {}
     while True:
@@ -91,7 +94,8 @@ def next_step(studies: Iterable[Study], rows: Sequence[dict], found: Sequence[Re
         wanted: dict[int, list[str]] = {}
         for claim in open_claims(study, rows):
             seeds = upcoming(study, claim, have)
-            wanted.setdefault(seeds, []).extend(arm for arm in claim.arms if seeds_of(have.get(arm)) < seeds)
+            if lacking := [arm for arm in claim.arms if seeds_of(have.get(arm)) < seeds]:
+                wanted.setdefault(seeds, []).extend(lacking)
         if wanted:
             seeds = min(wanted)
             steps.append(Step(study, seeds, tuple(dict.fromkeys(study.run(arm) for arm in wanted[seeds]))))

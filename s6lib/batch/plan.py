@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from s6lib.paths import DATASETS
-from s6lib.records import PRECISIONS
+from s6lib.records import MOST_SEEDS, PRECISIONS
 from s6lib.records.files import digest_of
 from s6lib.studies import STUDIES
 
@@ -218,6 +218,8 @@ def check_ranges(where: str, settings: dict) -> None:
     for name in ("seeds", "epochs"):
         if isinstance(settings.get(name), int) and settings[name] < 1:
             raise PlanError(f"{where}: {name}={settings[name]} is out of range; valid: 1 or more")
+    if isinstance(settings.get("seeds"), int) and settings["seeds"] > MOST_SEEDS:
+        raise PlanError(f"{where}: seeds={settings['seeds']} is out of range; valid: {MOST_SEEDS:,} at most")
     if "dataset" in settings:
         one_of("dataset", settings["dataset"], DATASETS)
     if "precision" in settings:

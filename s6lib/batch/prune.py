@@ -3,12 +3,16 @@
 from pathlib import Path
 
 from s6lib.batch.folders import remove, remove_empty, run_lock
+from s6lib.batch.plan import Run
 from s6lib.batch.progress import Display
 from s6lib.batch.request import Request, check
-from s6lib.batch.state import part_path, read_runs, state_of
+from s6lib.batch.state import part_path, read_runs, state_of_folder
 from s6lib.records.parts import is_part_name
 from s6lib.records.reading import ASKED
 from s6lib.report.page import PAGE, TABLE
+
+# Beside the studies: what batches, summaries and pages leave. The last three are named by modules that need torch.
+MADE = (ASKED, "batch.log", PAGE, TABLE, "verdicts.json", "frontier.json", "hardest.npz")
 
 
 def prune(request: Request, really: bool) -> int:
@@ -33,16 +37,25 @@ def prune(request: Request, really: bool) -> int:
 def unasked_folders(request: Request) -> list[Path]:
     """Runs of other settings than today's, and the parts that only those used."""
     folder, plan = request.folder, request.plan()
-    states = [state_of(run, folder) for run in plan]
-    current = {state.folder for state in states if state.kind in ("done", "stale")}
-    wanted = {part for state in states for part in state.info.get("parts", [])}
-    runs = {path: info for path, info in read_runs(folder, "*/*/run.*").items() if path not in current}
+    asked = {path: info for run in plan for path, info in asked_runs(run, folder).items()}
+    wanted = {part for info in asked.values() for part in info["parts"]}
+    runs = {path: info for path, info in read_runs(folder, "*/*/run.*").items() if path not in asked}
     if request.study or request.trial:
         chosen = {folder / run.name for run in plan}
         runs = {path: info for path, info in runs.items() if path.parent in chosen}
     parts = {part for info in runs.values() for part in info["parts"]} - wanted
     found = [*runs, *(part_path(folder, part) for part in parts)]
     return sorted(path for path in found if path.is_dir() and not path.is_symlink())
+
+
+def asked_runs(run: Run, folder: Path) -> dict[Path, dict]:
+    """The runs of a trial as it is set now, with however many seeds: `make decide` has more than the profile."""
+    found = {}
+    for path, info in read_runs(folder / run.name, "run.*").items():
+        alike = {**info["settings"], "seeds": 0} == {**run.settings, "seeds": 0}
+        if alike and state_of_folder(path, run, folder).kind in ("done", "stale"):
+            found[path] = info
+    return found
 
 
 def clean(request: Request) -> int:
@@ -58,7 +71,7 @@ def clean(request: Request) -> int:
         for path in folder.glob("*/*/notebook.ipynb"):
             remove_link(path, folder)
         notebooks = [path.name for path in (request.root / "notebooks").glob("*.ipynb")]
-        for name in (*notebooks, ASKED, "batch.log", PAGE, TABLE):
+        for name in (*notebooks, *MADE):
             (folder / name).unlink(missing_ok=True)
         for path in folder.glob("*/*"):
             remove_empty(path, folder)

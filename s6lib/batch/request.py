@@ -12,6 +12,7 @@ from s6lib.processes import cores
 from s6lib.records import counted
 
 MIRROR = ("ossci-datasets.s3.amazonaws.com", 443)
+LEAST = {"jobs": 1, "workers": 1, "cell_timeout": 1, "retries": 0, "time_limit": 0, "worker_wait": 0}
 
 
 @dataclass
@@ -48,9 +49,10 @@ class Request:
 
 
 def check(request: Request) -> None:
-    for name in ("jobs", "workers"):
-        if (value := getattr(request, name)) is not None and value < 1:
-            raise PlanError(f"{name.upper()}={value} is out of range; valid: 1 or more")
+    for name, least in LEAST.items():
+        if (value := getattr(request, name)) is not None and not value >= least:  # nor nan
+            option = name.upper().replace("_", "-")
+            raise PlanError(f"{option}={value} is out of range; valid: {least} or more")
     if request.stale not in ("keep", "rerun"):
         raise PlanError(f"unknown STALE={request.stale!r}; valid: keep, rerun")
     if (name := request.run or request.profile) in ("", ".", "..") or "/" in name:

@@ -245,7 +245,12 @@ class Batch:
     def summarise(self) -> None:
         """Executes notebooks/summary.ipynb over all trials of the studies at hand; a failed trial is no hindrance."""
         states = {run.name: state_of(run, self.request.folder) for run in self.request.plan(trial="")}
-        write_asked(self.request.folder, [part for state in states.values() for part in state.info.get("parts", [])])
+        parts = [part for state in states.values() for part in state.info.get("parts", [])]
+        try:
+            write_asked(self.request.folder, parts)
+        except OSError as error:
+            self._fail("summary", {"reason": f"{error.filename}: {error.strerror}", "seconds": 0.0}, "summary FAILED")
+            return
         undone = [name for name, state in states.items() if state.kind not in ("done", "stale")]
         plan = json.dumps(undone)  # those that are done are not missing, whatever their records are called
         parameters = {"results_dir": str(self.request.folder), "plan": plan}

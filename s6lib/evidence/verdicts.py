@@ -122,9 +122,19 @@ def looks_made(records: Sequence[Record], planned: Sequence[int]) -> list[int]:
 
 
 def select(records: Iterable[Record], study: str) -> Records:
-    """The records of one study by name; of two with one name, the one with more replicas that did not diverge."""
-    found = sorted((r for r in records if r.trial.study == study), key=lambda r: len(r.non_diverged))
-    return {record.name: record for record in found}
+    """The records of one study by name; of two with one name, the one that is as its arm, or the one with more replicas
+    that did not diverge."""
+    found: Records = {}
+    for record in (one for one in records if one.trial.study == study):
+        rival = found.get(record.name)
+        found[record.name] = max(record, rival, key=_rank) if rival else record
+    return found
+
+
+def _rank(record: Record) -> tuple[bool, int]:
+    study = STUDIES[record.trial.study]
+    known = record.name in study.arms and record.dataset["name"] == study.plan.dataset
+    return known and not other_settings(study, record), len(record.non_diverged)
 
 
 def claims() -> list[tuple[Study, Claim]]:

@@ -28,6 +28,7 @@ from s6lib.records.reading import read as read
 from s6lib.records.reading import where as where
 from s6lib.records.record import FILES as FILES
 from s6lib.records.record import HISTORY as HISTORY
+from s6lib.records.record import MOST_SEEDS as MOST_SEEDS
 from s6lib.records.record import NO_WEIGHTS as NO_WEIGHTS
 from s6lib.records.record import PRECISIONS as PRECISIONS
 from s6lib.records.record import RAW as RAW

@@ -1,5 +1,6 @@
 """Files and folders: written whole or not at all, and read without trusting their size or their text."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import numpy as np
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Writes `file`, or replaces it, in one rename once the disk holds the content."""
+    """Writes `file`, or replaces it, in one rename once the disk holds the content. An OSError names it."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as handle:
@@ -21,8 +22,11 @@ def replace_file(file: Path, content: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(file)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def commit_folder(temporary: Path, place: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -76,13 +77,18 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) < 1000 and value.isprintable()
 
 
+def _is_name(value: Any) -> bool:
+    """Of a folder: one that leads nowhere else."""
+    return _is_text(value) and bool(re.fullmatch(r"[\w.+-]+", value)) and value[0] != "."
+
+
 def _is_counts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_count(high=2**63 - 1), value)) and len(set(value)) == len(value)
 
 
 HEAD: dict[str, Check] = {
     "format": lambda value: value in (1, 2, 3),
-    "trial": lambda value: isinstance(value, dict) and all(map(_is_text, (value.get("name"), value.get("study")))),
+    "trial": lambda value: isinstance(value, dict) and all(map(_is_name, (value.get("name"), value.get("study")))),
     "dataset": lambda value: isinstance(value, dict),
     "seeds": lambda value: _is_counts(value) and len(value) > 0,
     "diverged": lambda value: isinstance(value, list),

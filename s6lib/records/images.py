@@ -58,11 +58,11 @@ def _read(file: Path, _changed: int) -> tuple[dict[int, np.ndarray], str]:
 def images_of(record: Record) -> np.ndarray:
     """The test images [n, 28, 28] the record's answers are to. Raises DataError when they cannot be had."""
     name, *rest = record.dataset["name"].split("-")
-    dataset = data.load(name)
-    if rest[:2] == ["held", "out"]:
-        dataset = data.hold_out(dataset, int(rest[2]))
-    elif rest:
-        dataset = data.limit(dataset, *map(int, rest))
+    dataset, numbers = data.load(name), [int(word) for word in rest if word.isdecimal()]
+    if rest[:2] == ["held", "out"] and len(numbers) == 1:
+        dataset = data.hold_out(dataset, *numbers)
+    elif len(numbers) == 2:
+        dataset = data.limit(dataset, *numbers)
     if dataset.checksum != record.dataset["checksum"]:
         raise data.DataError(f"{record.dataset['name']}: other images than the record was made with (checksum differs)")
     return dataset.test_images.numpy()

@@ -54,11 +54,20 @@ def is_part_name(name: str) -> bool:
     return PART.fullmatch(name) is not None
 
 
-def part_folders(root: str | Path) -> Iterator[Path]:
-    """Every folder below `root` that holds a record.json, in the order of paths; nothing hidden, no links followed."""
-    for folder, inner, files in os.walk(root):
+def part_folders(root: str | Path, unread: list[str] | None = None) -> Iterator[Path]:
+    """Every folder below `root` that is a part by its files or its name, in the order of paths; nothing hidden, no
+    links followed. Adds a line to `unread` for every link, and for every folder that cannot be read."""
+    lines = [] if unread is None else unread
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # `root` may be yet to come
+            lines.append(plain_text(f"{error.filename}: cannot be read ({error.strerror})"))
+
+    for folder, inner, files in os.walk(root, onerror=note):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        if "record.json" in files:
+        links = [path for name in inner if (path := Path(folder, name)).is_symlink()]
+        lines += [plain_text(f"{path}: a link, not followed") for path in links]
+        if "record.json" in files or is_part_name(Path(folder).name):
             yield Path(folder)
 
 
@@ -77,6 +86,7 @@ def add(record: Record, root: str | Path = "", finished: str = "") -> Path:
         print(f"seeds {record.seeds} had been added by {faster[0]} first; this training's equal results are not kept")
         claim(faster)
         return faster[0]
+    remove_dead_partials(trial.parents[1])
     temporary = trial / f".partial-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         temporary.mkdir(parents=True)

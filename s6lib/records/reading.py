@@ -56,18 +56,19 @@ def find(root: str | Path) -> tuple[list[Record], list[str]]:
     """
     parts, left_out = _heads(Path(root))
     asked = _asked(Path(root))
-    groups: dict[tuple[Path, str], list[Part]] = {}
+    groups: dict[str, list[Part]] = {}
     unasked = Counter[Path]()
     for path, head in parts:
         keys = asked.get(f"{head['trial']['study']}/{head['trial']['name']}")
         if keys and path.name.split(".")[1] not in keys:
             unasked[path.parent] += 1
             continue
-        groups.setdefault((path.parent, _identity(head)), []).append((path, head))
+        groups.setdefault(_identity(head), []).append((path, head))
     for folder, number in unasked.items():
         left_out += _count(folder, number, "of other settings than the last run asked for")
     found = []
-    for (folder, _), group in groups.items():
+    for group in groups.values():  # wherever they lie: the copy of a folder counts no seed again
+        folder = group[0][0].parent
         chosen, stale = _newest_code(group)
         lines = _count(folder, len(group) - len(chosen), "by other training code (stale)")
         if record := _together(folder, chosen, lines):
@@ -115,8 +116,8 @@ def where(record: Record) -> str:
 
 def _heads(root: Path) -> tuple[list[Part], list[str]]:
     """Every part below `root` whose head can be used, and a line for every other."""
-    parts, left_out = [], []
-    for folder in part_folders(root):
+    parts, left_out = list[Part](), list[str]()
+    for folder in part_folders(root, left_out):
         try:
             if not is_part_name(folder.name):
                 raise RecordError(f"{folder}: of an older layout; `python -m s6lib.records.convert` makes parts of it")

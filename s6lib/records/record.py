@@ -18,6 +18,7 @@ WEIGHT_NORMS = ("seed", "epoch", "sum_abs", "sum_squares")
 FILES = ("history.csv", "weight_norms.csv", "predictions.npz", "weights.safetensors")
 NO_WEIGHTS = "this record is kept in its small form, without weights: train it to see this figure"
 PRECISIONS = ("auto", "float32", "bfloat16", "float64")
+MOST_SEEDS = 100_000  # of a trial; a slip of the finger is not to fill the memory
 
 
 def counted(number: int, what: str) -> str:

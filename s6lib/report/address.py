@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 from s6lib import paths
+from s6lib.records import replace_file
 
 
 def files() -> list[Path]:
@@ -27,6 +28,6 @@ def publish(address: str) -> list[Path]:
     for file in files():
         text = file.read_text(encoding="utf-8")
         if old in text and old != address:
-            file.write_text(text.replace(old, address), encoding="utf-8")
+            replace_file(file, text.replace(old, address).encode())
             changed.append(file)
     return changed

@@ -22,6 +22,7 @@ from PIL import Image
 from s6lib import paths
 from s6lib.evidence import measures
 from s6lib.plots.style import palette
+from s6lib.records import replace_file
 from s6lib.report.committed import Committed, arms_like
 from s6lib.studies import STUDIES
 
@@ -89,8 +90,8 @@ def _execute(e: Committed, entry: Entry) -> Path:
     done.metadata = {key: done.metadata[key] for key in ("kernelspec", "language_info")}
     done.metadata["s6lib"] = {"shows": _checksum(e, entry)}
     entry.copy.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(done, entry.copy)
-    _write_picture(done.cells, entry.copy.with_suffix(".png"))
+    _write_picture(done.cells, entry.copy.with_suffix(".png"))  # first: who is stopped here has no copy that counts
+    replace_file(entry.copy, f"{nbformat.writes(done).rstrip()}\n".encode())
     return entry.copy
 
 
@@ -99,7 +100,7 @@ def _write_picture(cells: list, path: Path) -> None:
     chosen = next((figures[name] for name in PICTURES if name in figures), next(iter(figures.values())))
     picture = Image.open(io.BytesIO(base64.b64decode(chosen))).convert("RGB")
     picture.thumbnail((WIDTH, WIDTH))
-    path.write_bytes(palette(picture))
+    replace_file(path, palette(picture))
 
 
 def _figures(cell: Any) -> Iterator[str]:
@@ -121,9 +122,12 @@ def outdated(e: Committed) -> list[str]:
 
 
 def _outdated(e: Committed, entry: Entry) -> str:
-    if not entry.copy.exists():
+    if not (entry.copy.exists() and entry.copy.with_suffix(".png").exists()):
         return "missing"
-    copy = json.loads(entry.copy.read_text(encoding="utf-8"))
+    try:
+        copy = json.loads(entry.copy.read_text(encoding="utf-8"))
+    except ValueError:
+        return "damaged"
     if copy["metadata"].get("s6lib", {}).get("shows") != _checksum(e, entry):
         return "shows other numbers than the records hold"
     return "" if _sources(copy) == _sources(json.loads(entry.notebook.read_text(encoding="utf-8"))) else "other source"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from s6lib import paths
+from s6lib.records import replace_file
 
 MARKED = re.compile(r"(<!--= ([^>]+?) -->)(.*?)(<!--/-->)", re.DOTALL)
 PLACES: tuple[str, ...] = ("*.md", "docs/*.md", "results/README.md", "notebooks/**/*.ipynb")
@@ -39,7 +40,7 @@ def rewrite(path: Path, value: Value) -> bool:
     source = path.read_text(encoding="utf-8")
     filled = MARKED.sub(lambda found: found[1] + _framed(value(found[2]), path) + found[4], source)
     if filled != source:
-        path.write_text(filled, encoding="utf-8")
+        replace_file(path, filled.encode())
     return filled != source
 
 

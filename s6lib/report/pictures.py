@@ -2,6 +2,7 @@
 without drawing it again whether it still does."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pandas as pd
 
 from s6lib import plots
 from s6lib.evidence import measures, statistics
-from s6lib.records import Record
+from s6lib.records import Record, replace_file
 from s6lib.report.committed import Committed
 from s6lib.studies import STUDIES
 from s6lib.trial import make_trial
@@ -44,7 +45,9 @@ def draw(e: Committed) -> list[Path]:
     plots.style()
     for path, shown in pictures(e).items():
         drawn = DRAW.get(path.stem, plots.dots)(shown)
-        drawn.get_figure(root=True).savefig(path, metadata={KEY: checksum(shown)})
+        content = io.BytesIO()
+        drawn.get_figure(root=True).savefig(content, metadata={KEY: checksum(shown)})
+        replace_file(path, content.getvalue())
     return list(pictures(e))
 
 
@@ -74,7 +77,7 @@ def write_ladder(e: Committed, rungs: list[Record]) -> Path:
     kept = {one["trial"]["name"]: one for one in e.measured("speedrun")} if path.exists() else {}
     kept |= {record.name: _summary(record) for record in rungs}
     rows = [kept[name] for name in STUDIES["speedrun"].arms if name in kept]
-    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    replace_file(path, (json.dumps(rows, indent=1) + "\n").encode())
     return path
 
 

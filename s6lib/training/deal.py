@@ -61,15 +61,15 @@ def how_many(probe: Trainer, seeds: int, workers: int | None) -> int:
 def available() -> int:
     """Workers by default: `S6_WORKERS`, else one per core, fewer where OMP_NUM_THREADS grants fewer threads."""
     text = os.environ.get("S6_WORKERS") or str(threads_here())
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise TrialError(f"S6_WORKERS={text!r} is out of range; valid: 1 or more")
     return int(text)
 
 
 def threads_here() -> int:
     """Threads that this process and its workers may keep busy together."""
-    text = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, int(text)) if text.isdigit() else cores()
+    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # "4,2": of nested regions, too
+    return max(1, int(text)) if text.isdecimal() else cores()
 
 
 def split(seeds: list[int], workers: int, most: int) -> list[list[int]]:

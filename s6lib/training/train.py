@@ -8,7 +8,7 @@ import torch
 from s6lib import paths, records
 from s6lib.data import Dataset
 from s6lib.models.norms import divisors
-from s6lib.records import Record, RecordError
+from s6lib.records import MOST_SEEDS, Record, RecordError
 from s6lib.training.checkpoint import Checkpoints
 from s6lib.training.deal import make_deal
 from s6lib.training.live import Live, Watch
@@ -131,11 +131,12 @@ def checkpoints_of(trainer: Trainer, seeds: list[int]) -> Checkpoints:
 
 def check_seeds(seeds: int | Sequence[int]) -> list[int]:
     """The seeds that `seeds` stands for: n means 0 .. n - 1. Raises TrialError."""
-    if type(seeds) is int and seeds >= 1:
+    if type(seeds) is int and 1 <= seeds <= MOST_SEEDS:
         return list(range(seeds))
     many = list(seeds) if isinstance(seeds, list | tuple | range) else []
-    if not many or not all(type(seed) is int and seed >= 0 for seed in many) or len(set(many)) != len(many):
-        raise TrialError(f"seeds={seeds!r} is out of range; valid: 1 or more, or a list of different seeds, 0 or above")
+    if not many or not all(type(seed) is int and 0 <= seed < 2**63 for seed in many) or len(set(many)) != len(many):
+        valid = f"1 to {MOST_SEEDS:,}, or a list of different seeds, 0 to 2**63 - 1"
+        raise TrialError(f"seeds={seeds!r} is out of range; valid: {valid}")
     return many
 
 

@@ -112,7 +112,8 @@ class Worker:
             process.stdin.write(content)  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             for line in process.stdout:  # type: ignore[union-attr]
-                self.told = {**self.told, **json.loads(line)}
+                with contextlib.suppress(ValueError, TypeError):  # what Python's start-up hooks print
+                    self.told = {**self.told, **json.loads(line)}
 
     def lives(self) -> bool:
         return self.process is not None and self.process.poll() is None

@@ -37,6 +37,8 @@ def write(folder: Path) -> Path:
     verdicts.write(content["verdicts"], folder)
     if points := sizes.rows(found):
         verdicts.write(points, folder, sizes.FILE)
+    else:  # an earlier one would be of records that are gone
+        (folder / sizes.FILE).unlink(missing_ok=True)
     for name, text in ((TABLE, leaderboard(content["groups"])), (PAGE, render(content))):
         replace_file(folder / name, text.encode())
     return folder / PAGE
