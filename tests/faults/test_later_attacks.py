@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from arena import only_full
 from batch_project import TRAIN, TRIVIAL, Project
 from synthetic import make_record
 
@@ -76,6 +77,7 @@ def test_a_laptop_that_was_closed(spec):
 # --- nothing is lost -------------------------------------------------------------------------------
 
 
+@only_full
 @pytest.mark.slow
 def test_pruning_after_more_seeds_were_added(tmp_path):
     """Attack 25: seeds beyond the profile's, as `make decide` adds them, are no parts that nobody asks for."""
