@@ -211,6 +211,18 @@ def test_texts_leave_void_rows_out(tmp_path):
         assert Evidence(tmp_path).value("ratio n float32") == text
 
 
+def test_an_unfinished_test_of_equivalence_is_not_shown(tmp_path):
+    (tmp_path / "bench").mkdir()
+    one = {"mean": 99.4, "sd": 0.05, "seeds": 8}
+    done = {"float32": one, "bfloat16": one, "difference": 0.0, "p_equivalence": 0.01}
+    for arm, verdict in (("bn", done), ("gbn", {})):
+        found = {"study": "regularisers", "arm": arm, "epochs": 2, "verdict": verdict}
+        (tmp_path / "bench" / f"equivalence_{arm}_bfloat16.json").write_text(json.dumps(found))
+    table = Evidence(tmp_path).value("equivalences")
+    assert "`regularisers/bn` | 2 | 8 | 99.400 (0.050)" in table
+    assert "gbn" not in table
+
+
 @pytest.mark.parametrize(
     ("load", "rounds", "said"), [(0.2, 3, False), (4.0, 3, True), (0.2, 1, True), (None, 3, False)]
 )
