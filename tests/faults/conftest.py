@@ -4,7 +4,7 @@ import random
 
 import pytest
 from arena import TRIALS
-from batch_project import Project
+from batch_project import TRIVIAL, Project
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +28,11 @@ def project(tmp_path):
 def dice(request):
     """Random moments, the same ones in every run of the suite."""
     return random.Random(request.node.name)
+
+
+@pytest.fixture
+def one(tmp_path):
+    """A batch of one trial that trains nothing."""
+    made = Project(tmp_path / "p", one=(TRIVIAL, {}))
+    yield made
+    made.close()

@@ -28,13 +28,6 @@ TRIAL = make_trial("regularisers", "bn", epochs=4, rotation=0.0)
 
 
 @pytest.fixture
-def one(tmp_path):
-    made = Project(tmp_path / "p", one=(TRIVIAL, {}))
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def few():
     return data.limit(data.load("digits"), 32, 10)
 

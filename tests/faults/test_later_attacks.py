@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from arena import only_full
-from batch_project import TRAIN, TRIVIAL, Project
+from batch_project import TRAIN, Project
 from synthetic import make_record
 
 from s6lib import explore, paths, records, training
@@ -32,14 +32,6 @@ from s6lib.report.page import build
 from s6lib.studies import STUDIES
 from s6lib.training import workers
 from s6lib.trial import TrialError
-
-
-@pytest.fixture
-def one(tmp_path):
-    made = Project(tmp_path / "p", one=(TRIVIAL, {}))
-    yield made
-    made.close()
-
 
 # --- clocks ----------------------------------------------------------------------------------------
 
