@@ -2,14 +2,13 @@
 
     python benchmarks/equivalence.py --precision bfloat16 --seeds 24 --epochs 4
     python benchmarks/equivalence.py --arm gbn --seeds 24                            ghost norm
-    python benchmarks/equivalence.py --study normalisers --arm ln_l1 --seeds 24      layer norm, SGD with L1
-    python benchmarks/equivalence.py --study normalisers --arm gn_l1 --seeds 24      group norm, SGD with L1
+    python benchmarks/equivalence.py --study normalisers --arm gn_l1 --set learning_rate=0.1     SGD with L1, faster
     python benchmarks/equivalence.py --small                                         tiny, on the digits
 
 An arm of a study under a one-cycle schedule, so that a short budget ends with small learning rates, where seeds differ
-least. Two one-sided tests (Welch) on last-epoch test accuracy, margin 0.05 points. Writes
-results/bench/equivalence_<precision>.json for batch norm in `regularisers`, and a file with the arm in its name for
-any other; every finished chunk of seeds is kept there, and not repeated.
+least. Two one-sided tests (Welch) on last-epoch test accuracy, margin 0.05 points, once all seeds are there; the first
+call fixes their number. Writes results/bench/equivalence_<precision>.json for batch norm in `regularisers`, and a file
+with the arm in its name for any other; every finished chunk of seeds is kept there, and not repeated.
 """
 
 import argparse
@@ -35,9 +34,9 @@ def accuracies(trial: Trial, options: argparse.Namespace, precision: str, seeds:
     return record.last().test_accuracy.tolist()
 
 
-def verdict(found: dict[str, list[float]], precision: str) -> dict:
+def verdict(found: dict[str, list[float]], precision: str, seeds: int) -> dict:
     a, b = (np.array(found.get(name, [])) for name in ("float32", precision))
-    if min(len(a), len(b)) < 2:
+    if min(len(a), len(b)) < seeds:
         return {}
     return {
         "float32": {"mean": a.mean(), "sd": a.std(ddof=1), "seeds": len(a)},
@@ -54,13 +53,19 @@ def file_of(options: argparse.Namespace) -> Path:
     return options.out / f"{'small-' if options.small else ''}equivalence_{arm}{options.precision}.json"
 
 
-def kept(path: Path, trial: Trial) -> dict:
+def kept(path: Path, about: dict) -> dict:
     """What is in the file of an earlier call. Raises SystemExit where that trained something else."""
-    state = json.loads(path.read_text()) if path.exists() else {}
-    if state and state["epochs"] != trial.epochs:
-        raise SystemExit(f"{path}: holds trainings of {state['epochs']} epochs; valid: --epochs {state['epochs']}")
-    about = {"study": trial.study, "arm": trial.name, "epochs": trial.epochs}
-    return about | {"accuracies": {}} | state
+    state = json.loads(path.read_text()) if path.exists() else about | {"accuracies": {}}
+    other = [f"{name} {state.get(name)!r}, not {value!r}" for name, value in about.items() if state.get(name) != value]
+    if other:
+        raise SystemExit(f"{path}: was begun with {'; '.join(other)}: give the same again, or another --out")
+    return state
+
+
+def setting(words: str) -> tuple[str, object]:
+    """`name=value` as a setting of the trial; the value as in JSON."""
+    name, _, value = words.partition("=")
+    return name, json.loads(value)
 
 
 def settings() -> argparse.Namespace:
@@ -70,6 +75,7 @@ def settings() -> argparse.Namespace:
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--seeds", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--small", action="store_true", help="all of it at tiny size, to see that it works")
@@ -81,10 +87,18 @@ def settings() -> argparse.Namespace:
 
 def main() -> None:
     options = settings()
-    trial = make_trial(options.study, options.arm, schedule="one_cycle", epochs=options.epochs)
+    changed = dict(options.set)
+    trial = make_trial(options.study, options.arm, schedule="one_cycle", epochs=options.epochs, **changed)
     path = file_of(options)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = kept(path, trial)
+    about = {
+        "study": trial.study,
+        "arm": trial.name,
+        "settings": changed,
+        "epochs": trial.epochs,
+        "seeds": options.seeds,
+    }
+    state = kept(path, about)
     found = state["accuracies"]
     for start in range(0, options.seeds, TOGETHER):
         chunk = list(range(start, min(start + TOGETHER, options.seeds)))
@@ -93,7 +107,7 @@ def main() -> None:
             if len(values) > start:
                 continue
             values += accuracies(trial, options, precision, chunk)
-            state["verdict"] = verdict(found, options.precision)
+            state["verdict"] = verdict(found, options.precision, options.seeds)
             state["provenance"] = {**provenance(trial.normaliser, trial.network), "threads": torch.get_num_threads()}
             state["finished"] = time.strftime("%Y-%m-%d")
             path.write_text(json.dumps(state, indent=1) + "\n")

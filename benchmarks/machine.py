@@ -12,16 +12,17 @@ from s6lib.processes import cores
 SIZE = {"cpu": 2048, "cuda": 8192}
 
 
-def limits(small: bool) -> dict:
-    """Measured rates, in a process of its own: of matrix products (GFLOP/s) and of copies (GB/s, read and written)."""
-    command = [sys.executable, __file__, "small" if small else "whole"]
+def limits(small: bool, threads: int | None = None) -> dict:
+    """Measured rates, in a process of its own: of matrix products (GFLOP/s) and of copies (GB/s, read and written), by
+    all cores or by fewer `threads`."""
+    command = [sys.executable, __file__, "small" if small else "whole", str(threads or cores())]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def rates(small: bool) -> dict:
+def rates(small: bool, threads: int) -> dict:
     import torch
 
-    torch.set_num_threads(cores())
+    torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size, found = 256 if small else SIZE[device], {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -79,4 +80,4 @@ def shares(row: dict, limits: dict, work: dict) -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps(rates(sys.argv[1] == "small")))
+    print(json.dumps(rates(sys.argv[1] == "small", int(sys.argv[2]))))

@@ -13,7 +13,7 @@ class Fused:
     def __init__(self, job: dict):
         precision.keep_freed_memory()
         device = precision.default_device()
-        trial, seeds = make_trial(job["network"], job["batch"]), list(range(job["replicas"]))
+        trial, seeds = make_trial(job["network"], job["batch"], **job.get("settings", {})), list(range(job["replicas"]))
         self.trainer = Trainer([trial], load(job).to(device), seeds, job["precision"])
         self.trainer.net.train()
         self.batches = self._batches(job["batch"])

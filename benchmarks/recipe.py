@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from s6lib import data, paths, trial
 from s6lib.studies import NETWORKS as BUILDERS
+from s6lib.studies import STUDIES
 
 NETWORKS = ("regularisers", "normalisers", "gap")
 BATCH = 128
@@ -60,11 +61,14 @@ def layers(network: str) -> Layers:
     return found
 
 
-def make_trial(network: str, batch: int) -> trial.Trial:
-    """Batch norm under the protocol of the network's study, at its first learning rate, without penalties."""
-    study = {"gap": "progression"}.get(network, network)
+def make_trial(network: str, batch: int, **settings) -> trial.Trial:
+    """Batch norm, unless `settings` say otherwise, under the protocol of the network's study, at its first learning
+    rate, without penalties."""
+    study = next(study.name for study in STUDIES.values() if network in study.networks)
     alike = {"l1": 0.0, "rotate_after_normalise": False, "epochs": 1, "schedule": "constant"}
-    return trial.make_trial(study, "bench", like="", network=network, batch_size=batch, rotation=ROTATION, **alike)
+    return trial.make_trial(
+        study, "bench", like="", network=network, batch_size=batch, rotation=ROTATION, **alike | settings
+    )
 
 
 def default_dataset() -> str:

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import bench  # noqa: E402
 import candidates  # noqa: E402
+import equivalence  # noqa: E402
 import frontier  # noqa: E402
 import machine  # noqa: E402
 import recipe  # noqa: E402
@@ -161,12 +162,36 @@ def test_growing_runs(tmp_path):
     assert [row["trials"] for row in found["trials"]] == [1, 3]
 
 
+@LONG
+@pytest.mark.slow
+def test_norms_run(tmp_path):
+    run("norms.py", "--out", str(tmp_path))
+    found = json.loads((tmp_path / "small-norms.json").read_text())
+    assert found["norms"]["batch norm"] == 1.0
+    assert found["skeleton"]["share_of_product_rate"] > 0
+
+
 @pytest.mark.slow
 def test_equivalence_of_an_arm_runs(tmp_path):
-    run("equivalence.py", "--study", "normalisers", "--arm", "gn_l1", "--out", str(tmp_path))
+    run(
+        "equivalence.py",
+        *["--study", "normalisers", "--arm", "gn_l1", "--set", "learning_rate=0.1"],
+        "--out",
+        str(tmp_path),
+    )
     found = json.loads((tmp_path / "small-equivalence_normalisers_gn_l1_bfloat16.json").read_text())
-    assert (found["study"], found["arm"]) == ("normalisers", "gn_l1")
+    assert (found["study"], found["arm"], found["settings"]) == ("normalisers", "gn_l1", {"learning_rate": 0.1})
     assert found["verdict"]["bfloat16"]["seeds"] == 2
+
+
+def test_the_seeds_of_a_test_of_equivalence_are_fixed_by_its_first_call(tmp_path):
+    # More seeds after a look at fewer would be a second look that nothing corrects for.
+    about = {"study": "regularisers", "arm": "bn", "settings": {}, "epochs": 2, "seeds": 24}
+    assert equivalence.verdict({"float32": [99.0] * 8, "bfloat16": [99.0] * 24}, "bfloat16", 24) == {}
+    path = tmp_path / "equivalence.json"
+    path.write_text(json.dumps(equivalence.kept(path, about)))
+    with pytest.raises(SystemExit, match="was begun with seeds 24, not 32"):
+        equivalence.kept(path, about | {"seeds": 32})
 
 
 @LONG
@@ -216,10 +241,11 @@ def test_an_unfinished_test_of_equivalence_is_not_shown(tmp_path):
     one = {"mean": 99.4, "sd": 0.05, "seeds": 8}
     done = {"float32": one, "bfloat16": one, "difference": 0.0, "p_equivalence": 0.01}
     for arm, verdict in (("bn", done), ("gbn", {})):
-        found = {"study": "regularisers", "arm": arm, "epochs": 2, "verdict": verdict}
+        about = {"study": "regularisers", "arm": arm, "settings": {"l1": 1e-5}, "epochs": 2, "seeds": 8}
+        found = about | {"verdict": verdict}
         (tmp_path / "bench" / f"equivalence_{arm}_bfloat16.json").write_text(json.dumps(found))
     table = Evidence(tmp_path).value("equivalences")
-    assert "`regularisers/bn` | 2 | 8 | 99.400 (0.050)" in table
+    assert "`regularisers/bn`, l1 1e-05 | 2 | 8 | 99.400 (0.050)" in table
     assert "gbn" not in table
 
 

@@ -53,7 +53,7 @@ def caution(e: Committed) -> str:
 
 def start(e: Committed, *words: str) -> str:
     """Seconds of a start that benchmarks/growing.py timed."""
-    return fixed(e.measured("growing")["starts"][" ".join(words)], "1")
+    return f"{e.measured('growing')['starts'][' '.join(words)]:.2g}"
 
 
 def grown(e: Committed, what: str, count: str, column: str, form: str) -> str:
@@ -158,6 +158,17 @@ def ablations(e: Committed, network: str) -> str:
     return table(["changed", "a step takes, times as long"], rows)
 
 
+def norms(e: Committed) -> str:
+    """How many times as long a step takes under each normaliser as under batch norm."""
+    found = e.measured("norms")["norms"]
+    return table(["normaliser", "a step takes, times as long"], [(name, f"{one:.2f}") for name, one in found.items()])
+
+
+def skeleton(e: Committed) -> str:
+    """The speed of the 258,602-parameter network as a share of the rate of matrix products."""
+    return percent(e.measured("norms")["skeleton"]["share_of_product_rate"])
+
+
 # --- pieces ----------------------------------------------------------------------------------------
 
 
@@ -204,10 +215,11 @@ def _contestant(row: dict) -> tuple:
 
 def _equivalence(e: Committed, file: str) -> tuple:
     found = e.measured(file)
-    tested, arm = found["verdict"], f"`{found.get('study', 'regularisers')}/{found.get('arm', 'bn')}`"
+    tested, changed = found["verdict"], [f"{name} {value:g}" for name, value in found["settings"].items()]
+    arm = ", ".join([f"`{found['study']}/{found['arm']}`", *changed])
     both = [f"{tested[name]['mean']:.3f} ({tested[name]['sd']:.3f})" for name in ("float32", "bfloat16")]
     difference = fixed(tested["difference"], "3")
-    return arm, found["epochs"], tested["float32"]["seeds"], *both, difference, f"{tested['p_equivalence']:.2g}"
+    return arm, found["epochs"], found["seeds"], *both, difference, f"{tested['p_equivalence']:.2g}"
 
 
 def _apart(one: dict) -> str:
