@@ -173,12 +173,8 @@ def test_norms_run(tmp_path):
 
 @pytest.mark.slow
 def test_equivalence_of_an_arm_runs(tmp_path):
-    run(
-        "equivalence.py",
-        *["--study", "normalisers", "--arm", "gn_l1", "--set", "learning_rate=0.1"],
-        "--out",
-        str(tmp_path),
-    )
+    arm = ["--study", "normalisers", "--arm", "gn_l1", "--set", "learning_rate=0.1"]
+    run("equivalence.py", *arm, "--out", str(tmp_path))
     found = json.loads((tmp_path / "small-equivalence_normalisers_gn_l1_bfloat16.json").read_text())
     assert (found["study"], found["arm"], found["settings"]) == ("normalisers", "gn_l1", {"learning_rate": 0.1})
     assert found["verdict"]["bfloat16"]["seeds"] == 2

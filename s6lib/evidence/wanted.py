@@ -22,8 +22,10 @@ def verdict_rows(found: Sequence[Record]) -> list[dict]:
     None where it is decided, or where it cannot be said.
     """
     rows = verdicts.verdicts(found)
-    size = Counter(row["family"] for row in rows)
-    for row, (study, claim) in zip(rows, verdicts.claims(), strict=True):
+    claims, size = list(verdicts.claims()), Counter()
+    for row, (_, claim) in zip(rows, claims, strict=True):
+        size[row["family"]] += 1 + verdicts.is_twofold(claim)  # it counts twice in the family's correction
+    for row, (study, claim) in zip(rows, claims, strict=True):
         known = verdicts.select(found, study.name)
         undecided = row["verdict"] == "undecided"
         row["seeds_wanted"] = seeds_wanted(study, claim, known, size[row["family"]]) if undecided else None
@@ -40,7 +42,8 @@ def told(row: dict) -> str:
 
 
 def seeds_wanted(study: Study, claim: Claim, records: Records, family: int) -> int | None:
-    """Seeds n at which one look decides the claim with 80 % power, tested at LEVEL / `family`; None without two seeds.
+    """Seeds n at which one look decides the claim with 80 % power, tested at LEVEL / `family`, the number of claims in
+    its family, some counted twice; None without two seeds.
 
     n = V ((z_level + z_power) / d)^2 for a contrast with variance V / n at a distance d from what it must exclude.
     """

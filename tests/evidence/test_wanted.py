@@ -73,3 +73,14 @@ def test_nothing_is_wanted_of_what_is_decided_or_unknown(monkeypatch):
     decided = [{**row, "verdict": "supported"} for row in rows.values()]
     monkeypatch.setattr(verdicts, "verdicts", lambda found: decided)
     assert {row["seeds_wanted"] for row in wanted.verdict_rows(made)} == {None}
+
+
+def test_a_claim_that_counts_twice_makes_the_others_want_more_seeds(monkeypatch):
+    curves = {"test_accuracy": np.full((5, 20), 99.2) + np.eye(5, 20)}
+    made = [make_record(curves, name) for name in ("bn_l1", "ln_l1", "gn_l1")]
+    monkeypatch.setattr(wanted, "seeds_wanted", lambda study, claim, known, family: family)
+    rows = [row for row in wanted.verdict_rows(made) if row["study"] == "normalisers"]
+    claims = [claim for claim in STUDIES["normalisers"].claims if not claim.own]
+    twice = sum(verdicts.is_twofold(claim) for claim in claims)
+    assert twice > 0
+    assert {row["seeds_wanted"] for row in rows if row["verdict"] == "undecided"} == {len(claims) + twice}
