@@ -136,6 +136,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || \
 	  { echo "$(PYTHON) is too old or missing: Python 3.11.5 or newer is needed; make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(VENV)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	@echo "installing about 6.5 GB into .venv: several minutes, in silence"
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check -e . --no-deps
 	@touch $@

@@ -383,4 +383,4 @@ def test_published_networks_lie_beside_ours(record):
     seen = published_table("small_networks")
     assert ax.lines[0].get_xydata().tolist() == seen[["parameters", "accuracy"]].to_numpy(float).tolist()
     assert ax.lines[1].get_xydata()[0] == pytest.approx([9802, record.last().test_accuracy.mean()])
-    assert "bn_l1: mean of 3 seeds, 4 epochs" in texts(ax.figure)
+    assert "normalisers/bn_l1: mean of 3 seeds, 4 epochs" in texts(ax.figure)

@@ -152,7 +152,10 @@ def report(rows: Sequence[dict], studies: Sequence[Study], known: dict, display:
         if row["verdict"] not in OPEN and known.get((row["study"], row["claim"])) != row["verdict"]:
             part = verdicts.weakest(row)
             display.line(f"{row['study']} ({row['claim']}) {row['sentence']}")
-            display.line(f"    {row['verdict']}, p = {row['p']:.2g}; {verdicts.shown(part) if part else ''}")
+            display.line(
+                f"    {row['verdict']}, p = {row['p']:.2g} over all looks and claims; "
+                f"{verdicts.shown(part) if part else ''}"
+            )
     return {(row["study"], row["claim"]): row["verdict"] for row in mine}
 
 
@@ -189,5 +192,5 @@ def finish(rows: Sequence[dict], studies: Sequence[Study], display: Display) -> 
     """Counts of the verdicts."""
     words = [row["verdict"] for row in rows if row["study"] in {study.name for study in studies}]
     counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
-    display.line(f"{len(words)} claims, no look left that could decide one more: {counts}")
+    display.line(f"{counted(len(words), 'claim')}, no look left that could decide one more: {counts}")
     return 0

@@ -53,7 +53,8 @@ def weigh_part(part: Part, records: Records, study: Study, planned: Sequence[int
     found = by_look[-1] if by_look else contrast(part, records, study)
     row: dict[str, Any] = {"text": part.text, "measure": part.measure, "unit": part.unit or MEASURES[part.measure][1]}
     row |= {"relation": part.relation, "bound": part.bound, "margin": part.margin, "weights": part.weights}
-    ends = {"estimate": found.mean, "low": found.low, "high": found.high}
+    few = min(len(records[arm].non_diverged) for arm in part.weights) < ENOUGH_SEEDS
+    ends = {"estimate": found.mean, "low": np.nan if few else found.low, "high": np.nan if few else found.high}
     row |= {key: round(float(value), 9) for key, value in ends.items()}  # 0, not 3e-14, where means are equal
     return row | dict(zip(KINDS, map(float, p_of_part(part, by_look, planned)), strict=True))
 
@@ -265,11 +266,13 @@ def weakest(row: dict) -> dict | None:
 
 def shown(part: dict) -> str:
     """A part's row in words: "gbn − bn: +0.021 [−0.042, +0.084] points"; the interval's half-width has two digits."""
+    if np.isnan(part["estimate"]):
+        return f"{part['text']}: needs more epochs"
     half = (part["high"] - part["low"]) / 2
     digits = max(0, 1 - int(np.floor(np.log10(half)))) if half > 0 else 3
     estimate, low, high = (f"{part[key]:+.{digits}f}".replace("-", "−") for key in ("estimate", "low", "high"))
-    interval = "no interval" if np.isnan(half) else f"[{low}, {high}]"
-    return f"{part['text']}: {estimate} {interval} {part['unit']}"
+    interval = "" if np.isnan(half) else f" [{low}, {high}]"
+    return f"{part['text']}: {estimate}{interval} {part['unit']}"
 
 
 def write(rows: Iterable[dict], folder: Path, name: str = FILE) -> None:

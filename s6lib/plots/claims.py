@@ -15,7 +15,8 @@ from s6lib.records import Record
 from s6lib.studies.base import BLACK, BLUE, GREEN, GREY, MARGIN, RED
 
 COLOURS = {"supported": GREEN, "contradicted": RED, "no difference": BLUE}
-TICKS = sorted({sign * size for size in (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) for sign in (-1, 1)})
+TICKS = (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+FEW_TICKS = (0, 0.1, 1, 10, 100)  # where effects are large
 COLUMNS = ["study", "claim", "part", "estimate", "low", "high", "unit", "verdict"]
 
 
@@ -59,7 +60,9 @@ def _estimates(ax: Axes, table: pd.DataFrame, unit: str) -> None:
     if unit == POINTS:
         ax.axvspan(-MARGIN, MARGIN, color=GREY, alpha=0.15, linewidth=0, label=f"within {MARGIN:g} points")
         ax.set_xscale("symlog", linthresh=0.1)
-        ax.xaxis.set(major_locator=FixedLocator(TICKS), major_formatter=PLAIN, minor_locator=NullLocator())
+        ticks = TICKS if table[["estimate", "low", "high"]].abs().max(axis=None) < 5 else FEW_TICKS
+        both = FixedLocator([*(-one for one in ticks[:0:-1]), *ticks])
+        ax.xaxis.set(major_locator=both, major_formatter=PLAIN, minor_locator=NullLocator())
     ax.axvline(0, color=BLACK, lw=0.8)
     names = [f"{row.claim}:  {row.part}" for row in table.itertuples()]
     ax.set_yticks(range(len(names)), names, fontsize=8)

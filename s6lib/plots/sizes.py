@@ -23,7 +23,7 @@ def accuracy_and_size(records: Sequence[Record], *, ax: Axes) -> str:
         colour, _, marker = trial_style(record)
         found, size = mean_interval(last(record, "test_accuracy")), record.provenance["parameters"]
         ends = [[found.mean - found.low], [found.high - found.mean]] if found.n >= ENOUGH_SEEDS else None
-        label = f"{record.name}: mean of {found.n} seeds, {record.trial.epochs} epochs"
+        label = f"{record.trial.study}/{record.name}: mean of {found.n} seeds, {record.trial.epochs} epochs"
         ax.errorbar([size], [found.mean], ends, fmt=marker, color=colour, ms=6, capsize=3, label=label)
     ax.axhline(99.4, color=BLACK, lw=0.8, ls=":")
     ax.set(xscale="log", xlabel="parameters (count, log scale)")

@@ -45,7 +45,7 @@ def came_out(e: Committed, arm: str) -> str:
         text += f"; {_against(e, arm, '/'.join(control))}"
     mine = [row for row in e.verdicts if row["study"] == study and name in row["arms"]]
     ready = [row for row in mine if row["verdict"] != "missing"]
-    told = " ".join(f"({row['claim']}) {row['sentence']} *{row['verdict'].capitalize()}.*" for row in ready)
+    told = " ".join(f"({row['claim']}) {row['sentence']} *{row['verdict'].capitalize()}*." for row in ready)[:-1]
     return f"{text}. [Claims](../../docs/results.md#the-claims) that name it: {told}" if told else text
 
 

@@ -181,6 +181,24 @@ def test_digit_is_in_the_address(visit):
     assert visit(hash).locator("#digit-title").inner_text() == title
 
 
+def test_back_closes_a_digit(visit):
+    # and leaves the page where it was; forward opens it again, closing an address that began with it shows the digits
+    view = visit("#regularisers/gbn")
+    view.locator("#digits .tile").first.click()
+    title, hash, place = (
+        view.evaluate(one) for one in ("document.getElementById('digit-title').textContent", "location.hash", "scrollY")
+    )
+    view.go_back()
+    view.wait_for_function("!document.getElementById('digit').open")
+    assert view.evaluate("[location.hash, scrollY]") == ["#regularisers/gbn", place]
+    view.go_forward()
+    view.wait_for_function("document.getElementById('digit').open")
+    assert view.locator("#digit-title").inner_text() == title
+    view = visit(hash)
+    view.keyboard.press("Escape")
+    view.wait_for_function("location.hash === '#digits'")
+
+
 @pytest.mark.parametrize("id", ["regularisers/<img src=x>", "compare/regularisers/gbn/no", "digits/99999", "100%"])
 def test_unknown_address_is_said(visit, id):
     # as text; gone once another is chosen

@@ -8,15 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from s6lib.evidence.sequential import bounds
-from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, plain
+from s6lib.evidence.verdicts import LEVEL, plain
 from s6lib.evidence.wanted import told
 
 
 def complete(row: dict[str, Any]) -> dict[str, Any]:
-    """A verdict's row, numbers that are none as None, without intervals of too few seeds, its weakest part picked."""
+    """A verdict's row, numbers that are none as None, its weakest part picked."""
     row = plain(row)
-    if row["seeds"] < ENOUGH_SEEDS:
-        row["parts"] = [{**one, "low": None, "high": None} for one in row["parts"]]
     weighed = [one for one in row["parts"] if one["estimate"] is not None]
     agree = sum(distance(one) > 0 for one in weighed)
     return {**row, "wanted": told(row), "weakest": min(weighed, key=slack, default=None), "agree": agree}

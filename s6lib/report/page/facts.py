@@ -112,7 +112,7 @@ def settings(record: Record) -> Facts:
 def shown(value: Any) -> str:
     """A setting for reading."""
     if value is None:
-        return "of the network"
+        return "the network's own"
     if isinstance(value, float):
         return f"{value:g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

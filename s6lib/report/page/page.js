@@ -126,8 +126,8 @@
     if (sheet && sheet.classList.contains("none")) one.textContent = data.sets[set].labels[place];
     return one;
   };
-  let before = ""; // the address that a closed digit leaves
-  const openDigit = (set, place) => {
+  let added = false, leaving = false; // whether the open digit has a history entry of its own; whether it is being left
+  const openDigit = (set, place, fromAddress = false) => {
     const one = data.sets[set], label = one.labels[place], n = one.numbers[place];
     const rowsOfArms = data.arms.filter((arm) => arm.set === set && arm.guesses.length).map((arm) => {
       const seeds = arm.guesses.map((guess, r) => make("span",
@@ -143,11 +143,17 @@
       make("p", {}, "One sign per seed: a dot where it is right, else the digit that it takes the image for."),
       make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "arms and seeds" }, make("table", { class: "who" },
         make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "arm"), make("th", { scope: "col" }, "missed by"), make("th", { scope: "col" }, "seeds"))), make("tbody", {}, ...rowsOfArms))));
+    $("nowhere").textContent = "";
     if (!$("digit").open) $("digit").showModal();
-    before = location.hash.startsWith("#digits/") ? "#digits" : location.hash;
-    address(`#digits/${n}${set ? `/${set + 1}` : ""}`);
+    if (fromAddress) return;
+    added = true;
+    history.pushState(null, "", `#digits/${n}${set ? `/${set + 1}` : ""}`);
   };
-  $("digit").onclose = () => address(before);
+  $("digit").onclose = () => {
+    if (!location.hash.startsWith("#digits/")) return; // Back has left it
+    if (added) { leaving = true; history.back(); } else address("#digits");
+    added = false;
+  };
   document.addEventListener("click", (event) => {
     const tile = event.target.closest(".tile"), copy = event.target.closest("[data-copy]"), more = event.target.closest(".more");
     if (tile) openDigit(Number(tile.dataset.set), Number(tile.dataset.image));
@@ -234,7 +240,7 @@
   };
   const toDigit = (id) => {
     const [, number, set = 1] = id.match(/^digits\/(\d+)(?:\/(\d+))?$/) || [], place = data.sets[set - 1]?.numbers.indexOf(Number(number)) ?? -1;
-    if (place >= 0) openDigit(set - 1, place);
+    if (place >= 0) openDigit(set - 1, place, true);
     return place >= 0;
   };
   const toTrial = (id) => {
@@ -252,6 +258,8 @@
     return true;
   };
   const follow = () => {
+    if (leaving) { leaving = false; return; } // back where one was: nothing to scroll to
+    if ($("digit").open && !location.hash.startsWith("#digits/")) { $("digit").close(); added = false; return; }
     let id = location.hash.slice(1);
     try { id = decodeURIComponent(id); } catch { /* no code in it: as it stands */ }
     const there = !id || toPair(id) || toDigit(id) || toTrial(id) || $(id);

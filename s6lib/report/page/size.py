@@ -78,7 +78,7 @@ def point(plane: Plane, arm: Facts) -> Markup:
     mark = '<use href="#{}" stroke="none" transform="translate({} {}) scale(5)"/>'
     mark = drawn(mark, mark_id(looks["marker"]), x, plane.y(found["mean"]))
     side, away = ("end", -12) if x > WIDTH * 0.6 else ("start", 12)
-    name = drawn('<text class="{}" x="{}" y="{}" dy=".35em">{}</text>', side, x + away, low, arm["name"])
+    name = drawn('<text class="{}" x="{}" y="{}" dy=".35em">{}</text>', side, x + away, low, arm["id"])
     told = f"{arm['id']}: mean of {found['n']} seeds, last of {arm['epochs']} epochs, {found['mean']:.2f} %"
     group = '<a href="#{0}" fill="{1}" stroke="{1}">{2}<title>{3}</title></a>'
     return drawn(group, arm["id"], ink(looks["colour"]), [whisker, mark, name], told)
