@@ -345,6 +345,7 @@ def test_a_page_s_table_escapes_and_hides_row_numbers():
     shown = plots.page(pd.DataFrame({"trial": ["<script>"]})).data
     assert "<script>" not in shown
     assert "<th>0</th>" not in shown
+    assert plots.page(pd.DataFrame({"trial": []})).data == "<p>none</p>"
 
 
 def test_notebooks_hold_figures_in_a_palette():

@@ -37,7 +37,7 @@ def headline(found: Sequence[Record], left_out: Sequence[str], results_dir: str)
     sizes = [f"{d['title']}: {d['train_images']:,} training and {d['test_images']:,} test images" for d in data]
     lost = sum(map(measures.left_out, found))
     counts = f"{len(found)} trials, {sum(len(r.seeds) for r in found)} replicas, {lost} of them diverged"
-    old = " Some were trained by code that has changed since." if any(r.stale for r in found) else ""
+    old = " Some were trained by an earlier version of the code." if any(r.stale for r in found) else ""
     text = f"{'; '.join(sizes)}. {counts}. From {where}"
     return text + (f"; {len(left_out)} left out." if left_out else ".") + old
 

@@ -153,7 +153,8 @@ def data_title(records: Iterable[Record]) -> str:
 
 # --- scales ----------------------------------------------------------------------------------------
 
-ACCURACY_TICKS = (99, 90, 99.4, 98, 50, 95, 80, 0, 99.2, 99.6, 97, 98.5, 99.8, 100, 99.9, 99.3, 99.5)  # by importance
+ACCURACY_TICKS = (99, 90, 99.4, 98, 50, 95, 80, 0, 99.2, 99.6, 97, 98.5, 99.8, 100, 99.9, 99.3, 99.5)  # by importance,
+ACCURACY_TICKS += (96, 85, 92, 94, 70, 60, 88)  # then those that only a short axis needs
 FLOOR = 0.05  # points of error added, which keeps 100 % on the page
 
 
@@ -196,7 +197,7 @@ def apart(ticks: Sequence[float], gap: float, limits: np.ndarray) -> list[float]
 def loss_scale(ax: Axes, label: str) -> None:
     """Loss on a logarithmic axis with plain numbers."""
     ax.set(yscale="log", ylabel=f"{label}\nlog scale")
-    ax.yaxis.set(major_locator=LogLocator(10, (1, 2, 5), numticks=12), major_formatter=PLAIN)
+    ax.yaxis.set(major_locator=LogLocator(10, (1, 1.5, 2, 3, 5, 7), numticks=12), major_formatter=PLAIN)
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 

@@ -8,6 +8,8 @@ LOOK = f"<style>table.s6 td, table.s6 th {{{CELLS}}}</style>"
 
 
 def page(table: pd.DataFrame) -> HTML:
-    """A table that fits a page: text to the left, long texts over several lines, no row numbers."""
+    """A table that fits a page: text to the left, long texts over several lines, no row numbers; "none" if empty."""
+    if table.empty:
+        return HTML("<p>none</p>")
     numbered = isinstance(table.index, pd.RangeIndex)
     return HTML(LOOK + table.to_html(index=not numbered, classes="s6", border=0, escape=True))

@@ -63,8 +63,9 @@ def train_together(
     if missing := [seed for seed in seeds if not all(record and seed in record.seeds for record in found)]:
         try:
             train_missing(trials, dataset.to(device), missing, precision, workers, live)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             print("interrupted; whole epochs are kept, and the same call goes on from them")
+            stop.__dict__["_render_traceback_"] = lambda: ["KeyboardInterrupt"]  # Jupyter shows this, not 50 lines
             raise
         found = [records.read(trial, description, precision, seeds) for trial in trials]
     whole = [record for record in found if record and len(record.seeds) == len(seeds)]

@@ -80,9 +80,10 @@ def test_who_interrupts_is_told_that_epochs_are_kept(tiny, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(importlib.import_module("s6lib.training.train"), "train_missing", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         training.train(TRIAL, tiny, 2, precision="float64")
     assert "the same call goes on from them" in capsys.readouterr().out
+    assert stopped.value._render_traceback_() == ["KeyboardInterrupt"]  # all that Jupyter shows of it
 
 
 def test_data_that_cannot_be_had(tiny, reference, monkeypatch, capsys, no_training):
