@@ -122,4 +122,3 @@ def test_both_penalties_together_cost_accuracy():
 def test_no_difference_between_norms_is_shown():
     found = accuracies("normalisers")
     assert statistics.difference(found["gn_l1"], found["bn_l1"]).p > 0.05
-    assert statistics.difference(found["lambda_0"], found["lambda_0.0001"]).p > 0.05
