@@ -22,7 +22,8 @@ def verdict_rows(found: Sequence[Record]) -> list[dict]:
     None where it is decided, or where it cannot be said.
     """
     rows = verdicts.verdicts(found)
-    claims, size = list(verdicts.claims()), Counter()
+    claims = list(verdicts.claims())
+    size: Counter[str] = Counter()
     for row, (_, claim) in zip(rows, claims, strict=True):
         size[row["family"]] += 1 + verdicts.is_twofold(claim)  # it counts twice in the family's correction
     for row, (study, claim) in zip(rows, claims, strict=True):
