@@ -190,7 +190,8 @@ def test_back_closes_a_digit(visit):
     )
     view.go_back()
     view.wait_for_function("!document.getElementById('digit').open")
-    assert view.evaluate("[location.hash, scrollY]") == ["#regularisers/gbn", place]
+    assert view.evaluate("location.hash") == "#regularisers/gbn"
+    view.wait_for_function(f"scrollY === {place}")
     view.go_forward()
     view.wait_for_function("document.getElementById('digit').open")
     assert view.locator("#digit-title").inner_text() == title

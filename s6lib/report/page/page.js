@@ -127,6 +127,8 @@
     return one;
   };
   let added = false, leaving = false; // whether the open digit has a history entry of its own; whether it is being left
+  let kept = 0; // how far down one was: the browser would scroll to what the older address names
+  const stay = () => { scrollTo(0, kept); requestAnimationFrame(() => scrollTo(0, kept)); };
   const openDigit = (set, place, fromAddress = false) => {
     const one = data.sets[set], label = one.labels[place], n = one.numbers[place];
     const rowsOfArms = data.arms.filter((arm) => arm.set === set && arm.guesses.length).map((arm) => {
@@ -144,6 +146,7 @@
       make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "arms and seeds" }, make("table", { class: "who" },
         make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "arm"), make("th", { scope: "col" }, "missed by"), make("th", { scope: "col" }, "seeds"))), make("tbody", {}, ...rowsOfArms))));
     $("nowhere").textContent = "";
+    kept = scrollY;
     if (!$("digit").open) $("digit").showModal();
     if (fromAddress) return;
     added = true;
@@ -258,8 +261,8 @@
     return true;
   };
   const follow = () => {
-    if (leaving) { leaving = false; return; } // back where one was: nothing to scroll to
-    if ($("digit").open && !location.hash.startsWith("#digits/")) { $("digit").close(); added = false; return; }
+    if (leaving) { leaving = false; return stay(); }
+    if ($("digit").open && !location.hash.startsWith("#digits/")) { $("digit").close(); added = false; return stay(); }
     let id = location.hash.slice(1);
     try { id = decodeURIComponent(id); } catch { /* no code in it: as it stands */ }
     const there = !id || toPair(id) || toDigit(id) || toTrial(id) || $(id);
