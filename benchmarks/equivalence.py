@@ -91,13 +91,8 @@ def main() -> None:
     trial = make_trial(options.study, options.arm, schedule="one_cycle", epochs=options.epochs, **changed)
     path = file_of(options)
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = {
-        "study": trial.study,
-        "arm": trial.name,
-        "settings": changed,
-        "epochs": trial.epochs,
-        "seeds": options.seeds,
-    }
+    about = {"study": trial.study, "arm": trial.name, "settings": changed}
+    about |= {"epochs": trial.epochs, "seeds": options.seeds}
     state = kept(path, about)
     found = state["accuracies"]
     for start in range(0, options.seeds, TOGETHER):

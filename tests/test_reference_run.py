@@ -122,3 +122,8 @@ def test_both_penalties_together_cost_accuracy():
 def test_no_difference_between_norms_is_shown():
     found = accuracies("normalisers")
     assert statistics.difference(found["gn_l1"], found["bn_l1"]).p > 0.05
+
+
+def test_of_the_claims_on_lambda_two_are_supported_and_one_stays_open():
+    found = {row["claim"]: row["verdict"] for row in EVIDENCE.verdicts if row["study"] == "normalisers"}
+    assert [found[claim] for claim in "efh"] == ["supported", "undecided", "supported"]

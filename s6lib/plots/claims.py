@@ -64,7 +64,10 @@ def _estimates(ax: Axes, table: pd.DataFrame, unit: str) -> None:
         both = FixedLocator([*(-one for one in ticks[:0:-1]), *ticks])
         ax.xaxis.set(major_locator=both, major_formatter=PLAIN, minor_locator=NullLocator())
     ax.axvline(0, color=BLACK, lw=0.8)
-    names = [f"{row.claim}:  {row.part}" for row in table.itertuples()]
+    names = [
+        f"{row.claim}:  {row.part}{': needs more epochs' if pd.isna(row.estimate) else ''}"
+        for row in table.itertuples()
+    ]
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set(ylim=(len(names) - 0.4, -0.6), xlabel=f"{unit}, log scale beyond 0.1" if unit == POINTS else unit)
     ax.grid(axis="y", visible=False)

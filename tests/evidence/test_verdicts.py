@@ -43,6 +43,19 @@ def test_order_of_the_normalisers(gn, ln, bn, expected):
     assert verdict(norms(gn, ln, bn), "a")["verdict"] == expected
 
 
+@pytest.mark.parametrize(("seeds", "shown"), [(4, False), (5, True)])
+def test_no_interval_of_fewer_than_five_seeds(seeds, shown):
+    part = verdict(norms(99.5, 99.3, 99.1, seeds), "a")["parts"][0]
+    assert np.isfinite([part["low"], part["high"]]).tolist() == [shown, shown]
+    assert ("[" in judged.shown(part)) == shown
+
+
+def test_what_needs_more_epochs_says_so():
+    # the lowest accuracy from epoch 6 on, of four epochs
+    part = verdict([arm("gbn", 99.5, 4, "regularisers")], "e", "regularisers")["parts"][0]
+    assert judged.shown(part).endswith(": needs more epochs")
+
+
 def test_parts_have_verdicts_of_their_own():
     row = verdict(norms(99.5, 99.1, 99.3), "a")
     assert [part["verdict"] for part in row["parts"]] == ["supported", "contradicted"]
