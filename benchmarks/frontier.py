@@ -2,6 +2,7 @@
 
     python benchmarks/frontier.py screen             # which settings matter, all of them at once
     python benchmarks/frontier.py around --seeds 4   # then one change at a time around what was chosen
+    python benchmarks/frontier.py shapes --seeds 4   # then, after the chosen one missed its bar, other networks
 
 Everything trains on the first 50,000 training images of MNIST and is evaluated on its last 10,000, with seeds from 100
 on, which final runs do not use. `screen` is a two-level fractional factorial design, 2^(7-3) of resolution IV: in its
@@ -26,6 +27,7 @@ SIZES = {  # widths: evenly growing, and wider where maps are small, which the s
     "p10k": ((8, 12, 16, 20, 20), (6, 10, 16, 20, 25), (10, 14, 16, 19, 19)),
     "p3k": ((5, 8, 9, 10, 10), (4, 7, 9, 10, 12), (6, 8, 9, 9, 9)),
 }
+DEEP = {"p10k": (8, 12, 14, 14, 14, 14, 14), "p3k": (4, 6, 7, 7, 8, 8, 8)}  # widths of seven convolutions
 FACTORS: dict[str, tuple] = {  # the lower and the upper level; widths: see SIZES
     "rotation": (8.0, 12.0),
     "shift": (0, 1),
@@ -58,6 +60,13 @@ def changes(size: str) -> dict[str, dict]:
     return {name: chosen | change for name, change in tried.items()}
 
 
+def shapes(size: str) -> dict[str, dict]:
+    """Other networks of that size under the study's protocol."""
+    chosen = {key: value for key, value in STUDIES["frontier"].settings(size).items() if key != "network"}
+    padded, deep = {"network": "frontier_padded"}, {"network": "frontier_deep", "widths": DEEP[size]}
+    return {"padded": chosen | padded, "seven convolutions": chosen | deep}
+
+
 def effects(rows: list[dict], size: str) -> list[dict]:
     """Per setting: the mean held-out accuracy at its upper level minus that at its lower, points, and the standard
     error that the spread over seeds within runs gives it."""
@@ -84,21 +93,24 @@ def screen(size: str, seeds: list[int], processes: int) -> None:
         print(f"{size}: {row['setting']} {row['lower']} -> {row['upper']}: {row['effect']:+.3f} ± {row['error']:.3f}")
 
 
-def around(size: str, seeds: list[int], processes: int) -> None:
-    """Runs one change at a time around the screen's choice."""
-    KEPT.run({f"{size}, {name}": settings for name, settings in changes(size).items()}, seeds, processes)
+def compare(jobs: dict[str, dict], size: str, seeds: list[int], processes: int) -> None:
+    """Runs some candidates of one size."""
+    KEPT.run({f"{size}, {name}": settings for name, settings in jobs.items()}, seeds, processes)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=("screen", "around"))
+    parser.add_argument("stage", choices=("screen", "around", "shapes"))
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=["p10k"])
     parser.add_argument("--seeds", type=int, default=2, help="per run (default: 2)")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     seeds = list(range(FIRST_SEED, FIRST_SEED + options.seeds))
     for size in options.sizes:
-        (screen if options.stage == "screen" else around)(size, seeds, options.processes)
+        if options.stage == "screen":
+            screen(size, seeds, options.processes)
+        else:
+            compare({"around": changes, "shapes": shapes}[options.stage](size), size, seeds, options.processes)
 
 
 if __name__ == "__main__":

@@ -283,13 +283,14 @@ def test_effects_are_those_put_in():
 @pytest.mark.parametrize("size", frontier.SIZES)
 def test_candidates_keep_below_the_size(size):
     limit = {"p10k": 10_000, "p3k": 3_000}[size]
-    for settings in [*frontier.screened(size), *frontier.changes(size).values()]:
+    for settings in [*frontier.screened(size), *frontier.changes(size).values(), *frontier.shapes(size).values()]:
         assert count_parameters(frontier.KEPT.trial(settings).build()) < limit
 
 
 def test_committed_candidates_are_those_the_script_would_run():
     jobs = {f"p10k, run {i}": settings for i, settings in enumerate(frontier.screened("p10k"))}
-    jobs |= {f"p10k, {name}": settings for name, settings in frontier.changes("p10k").items()}
+    changes = frontier.changes("p10k") | frontier.shapes("p10k")
+    jobs |= {f"p10k, {name}": settings for name, settings in changes.items()}
     rows = frontier.KEPT.state()["candidates"]
     assert {row["candidate"] for row in rows} == set(jobs)
     assert all(candidates.same(row, jobs) for row in rows)

@@ -22,6 +22,30 @@ def frontier(net: "Stack") -> None:
     net.conv(10, 1)
 
 
+def frontier_padded(net: "Stack") -> None:
+    """`frontier` with padded convolutions: maps of 28, 14 and 7 pixels, as many parameters, twice the products."""
+    first, second, third, fourth, fifth = net.family(8, 12, 16, 20, 20)
+    net.conv(first, padding=1).relu().norm()
+    net.conv(second, padding=1).max_pool().relu().norm()
+    net.conv(third, padding=1).relu().norm()
+    net.conv(fourth, padding=1).max_pool().relu().norm()
+    net.conv(fifth, padding=1).relu().norm().avg_pool(7)
+    net.conv(10, 1)
+
+
+def frontier_deep(net: "Stack") -> None:
+    """Seven padded convolutions, two on maps of 28 pixels, two of 14, three of 7: 9,824 parameters."""
+    first, second, third, fourth, fifth, sixth, seventh = net.family(8, 12, 14, 14, 14, 14, 14)
+    net.conv(first, padding=1).relu().norm()
+    net.conv(second, padding=1).max_pool().relu().norm()
+    net.conv(third, padding=1).relu().norm()
+    net.conv(fourth, padding=1).max_pool().relu().norm()
+    net.conv(fifth, padding=1).relu().norm()
+    net.conv(sixth, padding=1).relu().norm()
+    net.conv(seventh, padding=1).relu().norm().avg_pool(7)
+    net.conv(10, 1)
+
+
 PROTOCOL = {
     "network": "frontier",
     "epochs": 15,
@@ -60,7 +84,7 @@ STUDY = Study(
     source="our own question",
     protocol=PROTOCOL,
     arms=ARMS,
-    networks={"frontier": frontier},
+    networks={"frontier": frontier, "frontier_padded": frontier_padded, "frontier_deep": frontier_deep},
     claims=CLAIMS,
     plan=Plan(looks=(30,)),
 )
