@@ -455,11 +455,25 @@ def test_a_part_that_cannot_be_trained_says_why(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+def beat_of(silent: float) -> dict:
+    """2 of 8 epochs of 20 s, the last of which ended `silent` seconds ago."""
+    return {"epoch": 2, "epochs": 8, "seconds": 20.0, "started": time.time() - 45, "beaten": time.time() - silent}
+
+
 def test_time_left():
-    """4 waiting trials of 10 s and 6 epochs of 2 s (3 s to end), two at a time."""
-    running = [{"epoch": 2, "epochs": 8, "seconds": 2.0, "started": time.time()}]
-    assert progress.total_left(running, 4, 10.0, 2) == pytest.approx((15 + 40) / 2)
+    """4 waiting trials of 100 s and 6 epochs of 20 s (3 s to end), two at a time."""
+    assert progress.total_left([beat_of(0)], 4, 100.0, 2) == pytest.approx((123 + 400) / 2, abs=0.1)
     assert progress.total_left([], 4, None, 2) is None
+
+
+def test_an_epoch_under_way_counts_once():
+    assert progress.left(beat_of(15), None) == pytest.approx(123 - 15, abs=0.1)
+    assert progress.left(beat_of(1000), None) == pytest.approx(123 - 20, abs=0.1)
+
+
+def test_an_epoch_that_does_not_end_is_said():
+    assert progress.describe("more/rms", beat_of(40)) == "more/rms  epoch 2/8 [##........] 45 s"
+    assert progress.describe("more/rms", beat_of(600)).endswith("45 s, no epoch ended for 10 min")
 
 
 def test_sockets_get_a_short_path(tmp_path):

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 EVERY = 60  # seconds between lines about running trials where there is no terminal
+SLOW = 3  # an epoch that takes so many times as long as the one before is worth a word
 
 
 def heartbeat(results: Path, name: str) -> dict:
-    """The newest heartbeat of a trial's attempts, with `started` (seconds since 1970); {} where nobody works on it."""
+    """The newest heartbeat of a trial's attempts, with `started` and `beaten` (seconds since 1970: the attempt's start
+    and its last whole epoch); {} where nobody works on it."""
     found: dict = {}
     for spec in Path(results, ".work", name).glob("attempt-*/spec.json"):
         try:
             started = spec.stat().st_mtime
-            beat = json.loads(spec.with_name("heartbeat.json").read_text(encoding="utf-8"))
+            file = spec.with_name("heartbeat.json")
+            beat = json.loads(file.read_text(encoding="utf-8")) | {"beaten": file.stat().st_mtime}
         except FileNotFoundError:
             beat = {}
         except (OSError, ValueError):
@@ -31,8 +34,14 @@ def heartbeat(results: Path, name: str) -> dict:
 def left(beat: dict, typical: float | None) -> float | None:
     """Seconds a running trial still needs: by its own epochs, else by what trials typically take, else unknown."""
     if "epochs" in beat:
-        return max(beat["epochs"] - beat["epoch"], 0) * beat["seconds"] + 3
+        under_way = min(_silent(beat), beat["seconds"])  # of the epoch that is being trained
+        return max((beat["epochs"] - beat["epoch"]) * beat["seconds"] - under_way, 0) + 3
     return None if typical is None else max(typical - (time.time() - beat["started"]), 0)
+
+
+def _silent(beat: dict) -> float:
+    """Seconds since a running trial ended its last epoch."""
+    return max(time.time() - beat["beaten"], 0)
 
 
 def total_left(beats: list[dict], waiting: int, typical: float | None, jobs: int) -> float | None:
@@ -56,12 +65,14 @@ def duration(seconds: float | None) -> str:
 
 
 def describe(name: str, beat: dict) -> str:
-    """`regularisers/gbn  epoch 3/25 [###.......] 12 s`"""
+    """`regularisers/gbn  epoch 3/25 [###.......] 12 s`, and a word where an epoch takes much longer than others did."""
     spent = duration(time.time() - beat["started"])
     if "epochs" not in beat:
         return f"{name}  starting, {spent}"
     share = round(10 * beat["epoch"] / max(beat["epochs"], 1))
-    return f"{name}  epoch {beat['epoch']}/{beat['epochs']} [{'#' * share}{'.' * (10 - share)}] {spent}"
+    text = f"{name}  epoch {beat['epoch']}/{beat['epochs']} [{'#' * share}{'.' * (10 - share)}] {spent}"
+    stuck = _silent(beat) > max(SLOW * beat["seconds"], EVERY)
+    return f"{text}, no epoch ended for {duration(_silent(beat))}" if stuck else text
 
 
 class Display:
