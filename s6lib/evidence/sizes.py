@@ -61,6 +61,7 @@ def _row(record: Record) -> dict:
         "p": p,
         "last_weights": float(last(record, RAW[1]).mean()) if RAW[1] in record.history else None,
         "without_label_errors": without(record, images.LABEL_ERRORS),
+        "precision": record.provenance.get("precision", ""),
         "seconds_per_seed": record.seconds_per_seed,
     }
 

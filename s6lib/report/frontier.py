@@ -19,7 +19,7 @@ def points(e: Committed) -> str:
     head = ["parameters", "multiply-adds per image", "epochs", "seeds", "last epoch, mean, %", "95 % interval", "sd"]
     head += ["sd predicted from the images", "without the 15 label errors, %", "bar, %", "p against it"]
     rows = [_point(row) for row in sizes.rows(e.study("frontier"))]
-    return table([*head, "s per seed"], rows) if rows else "Not run yet."
+    return table([*head, "precision", "s per seed"], rows) if rows else "Not run yet."
 
 
 def point(e: Committed, arm: str, column: str) -> str:
@@ -59,7 +59,7 @@ def _point(row: dict) -> tuple:
     numbers = f"**{fixed(row['mean'], '3')}**", span(row["low"], row["high"], "3"), fixed(row["sd"], "3")
     more = fixed(row["predicted_sd"], "3"), fixed(row["without_label_errors"], "3"), held, p
     size = f"{row['parameters']:,}", f"{row['multiply_adds']:,}", row["epochs"], row["seeds"]
-    return *size, *numbers, *more, f"{row['seconds_per_seed']:.0f}"
+    return *size, *numbers, *more, row["precision"], f"{row['seconds_per_seed']:.0f}"
 
 
 def _setting(row: dict) -> str:

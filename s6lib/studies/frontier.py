@@ -87,4 +87,5 @@ STUDY = Study(
     networks={"frontier": frontier, "frontier_padded": frontier_padded, "frontier_deep": frontier_deep},
     claims=CLAIMS,
     plan=Plan(looks=(30,)),
+    runs=dict.fromkeys(ARMS, "frontier"),
 )

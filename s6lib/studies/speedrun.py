@@ -61,4 +61,5 @@ STUDY = Study(
     claims=CLAIMS,
     plan=Plan(looks=(40,)),
     controls={arm: "published" for arm in ARMS if arm != "published"},
+    runs=dict.fromkeys(ARMS, "anew"),
 )

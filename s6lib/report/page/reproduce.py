@@ -13,19 +13,19 @@ from s6lib.studies import STUDIES, find_arm
 
 
 def command(record: Record) -> str:
-    """The command that trains a record's trial anew, with all that is not its arm's own."""
-    trial = record.trial
-    one = find_arm(trial.study, trial.name)
-    sweep = bool(one and one.family)  # its notebook trains several arms: the study's command makes them all
-    words = ["make", "run-all" if sweep else "run", "PROFILE=full", f"STUDY={trial.study}"]
-    words += [] if sweep else [f"TRIAL={trial.name}"]
+    """The command that trains a record's trial anew: the entry of studies.toml that makes it, and all that is not its
+    arm's own. The profile is the one of its data set."""
+    trial, study = record.trial, STUDIES.get(record.trial.study)
+    profile = "quick" if record.dataset["name"] == "digits" else "full"
+    words = ["make", "run", f"PROFILE={profile}", f"STUDY={trial.study}"]
+    words += [f"TRIAL={study.run(trial.name) if study else trial.name}"]
     words += [f"DATASET={record.dataset['name']}", f"SEEDS={max(record.seeds, default=0) + 1}"]
-    arms = STUDIES[trial.study].arms if trial.study in STUDIES else {}
-    if not sweep and trial.name in arms and STUDIES[trial.study].settings(trial.name).get("epochs") != trial.epochs:
+    usual = study.settings(trial.name)["epochs"] if study and find_arm(trial.study, trial.name) else trial.epochs
+    if profile == "quick" or trial.epochs != usual:
         words.append(f"EPOCHS={trial.epochs}")
     if precision := record.provenance.get("precision"):
         words.append(f"PRECISION={precision}")
-    return shlex.join(map(str, words))
+    return shlex.join(words)
 
 
 def machines(found: Sequence[Record]) -> list[dict[str, str]]:
