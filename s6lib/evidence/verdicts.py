@@ -238,6 +238,8 @@ def reservations(study: Study, claim: Claim, records: Records) -> list[str]:
         reasons.append(f"{counted(have, 'seed')}; the first look is at {planned[0]}, seeds 0 on")
     if other := sorted({r.dataset["name"] for r in used if r.dataset["name"] != study.plan.dataset}):
         reasons.append(f"on {' and '.join(other)}, not {study.plan.dataset}")
+    if len(kinds := sorted({r.provenance.get("precision", "unknown") for r in used})) > 1:
+        reasons.append(f"in {' and '.join(kinds)}; PRECISION={kinds[-1]} makes them alike")
     return reasons + [line for record in used if (line := other_settings(study, record))]
 
 

@@ -103,6 +103,16 @@ def test_what_was_shown_at_a_look_stays_shown():
     assert verdict(later, "a")["p"] <= first["p"]
 
 
+def test_arms_of_two_precisions_decide_nothing():
+    # as of two machines, only one of which multiplies bfloat16
+    records = norms(99.5, 99.3, 99.1)
+    for record, kind in zip(records, ("bfloat16", "float32", "float32"), strict=True):
+        record.provenance = {**record.provenance, "precision": kind}
+    found = verdict(records, "a")
+    assert (found["verdict"], found["looks"]) == ("undecided", [])
+    assert found["note"] == "in bfloat16 and float32; PRECISION=float32 makes them alike"
+
+
 def test_other_data_and_other_budgets_decide_nothing():
     # the claims are about MNIST and the published number of epochs
     records = norms(99.5, 99.3, 99.1)
