@@ -62,7 +62,7 @@ summary: $(READY) ## execute the summary notebook on what is there
 decide: $(READY) ## add seeds, look by look, until the claims are decided: make decide STUDY=regularisers HOURS=3
 	@$(VENV)/python -m s6lib decide --study "$(STUDY)" --trial "$(TRIAL)" --dataset "$(DATASET)" --seeds "$(SEEDS)" \
 	  --epochs "$(EPOCHS)" --precision "$(PRECISION)" --results "$(RESULTS)" --run "$(NAME)" --jobs "$(JOBS)" \
-	  --workers "$(WORKERS)" --scheduler "$(SCHEDULER)" --hours "$(HOURS)"
+	  --workers "$(WORKERS)" --scheduler "$(SCHEDULER)" --stale "$(STALE)" --hours "$(HOURS)"
 
 report: $(READY) ## write a run's page, report.html, from its records: make report NAME=reference
 	@$(VENV)/python -m s6lib report $(SELECT) --run "$(NAME)"
@@ -71,6 +71,7 @@ status: $(READY) ## list trials as done, running, failed, missing or stale, and 
 	@$(VENV)/python -m s6lib status $(SELECT)
 
 prune: $(READY) ## list parts that no trial asks for with its present settings; YES=1 deletes them
+	$(if $(filter-out 1,$(YES)),$(error YES=$(YES); valid: 1, which deletes, or nothing, which lists))
 	@$(VENV)/python -m s6lib prune $(SELECT) $(if $(YES),--yes)
 
 plan: $(READY) ## show what would run, with which parameters

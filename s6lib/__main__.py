@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     made["plan"].add_argument("--count", action="store_true", help="print the number of trials only")
     for name in ("run", "decide"):
         add_running(made[name])
+    made["run"].add_argument("--index", default="", help="only the trial at this place of the plan, for array jobs")
     made["decide"].add_argument("--hours", default="", help="stop after so many hours; the same command continues")
     made["decide"].set_defaults(profile="full")
     return top
@@ -56,7 +57,6 @@ def add_running(command: argparse.ArgumentParser) -> None:
     command.add_argument("--retries", default="1", help="tries again after a dead kernel or process (default: 1)")
     command.add_argument("--cell-timeout", default="", help="seconds a cell may take (default: no limit)")
     command.add_argument("--time-limit", default="86400", help="seconds a notebook may take (default: a day)")
-    command.add_argument("--index", default="", help="only the trial at this place of the plan, from 0, for array jobs")
 
 
 def main(words: list[str] | None = None) -> int:

@@ -29,6 +29,12 @@ def record(name, seeds, study="normalisers", accuracy=99.2, sd=0.1):
     return make_record({"test_accuracy": accuracy + sd * source.standard_normal((seeds, epochs))}, name, study)
 
 
+def in_precision(found, kind):
+    for one in found:
+        one.provenance = {**one.provenance, "precision": kind}
+    return found
+
+
 def step(found, study="normalisers"):
     return decide.next_step([STUDIES[study]], verdicts.verdicts(found), found)
 
@@ -69,6 +75,28 @@ def test_nothing_is_left_at_the_end_of_the_plan():
     assert step(found) is None
 
 
+def test_seeds_of_another_precision_or_of_stale_code_are_trained_again():
+    # else "PRECISION=... makes them alike" and STALE=rerun would promise what never happens
+    arms = dict.fromkeys(arm for claim in STUDIES["normalisers"].claims for arm in claim.arms)
+    found = in_precision([record(name, 20) for name in arms], "float32")
+    kept = [one for one in found if decide.is_added_to(one, "bfloat16", "keep")]
+    assert (
+        decide.next_step([STUDIES["normalisers"]], verdicts.verdicts(in_precision(found[:1], "bfloat16")), kept).seeds
+        == 10
+    )
+    assert [decide.is_added_to(one, "float32", "keep") for one in found[:2]] == [False, True]
+    found[1].stale = True
+    assert decide.is_added_to(found[1], "float32", "keep")
+    assert not decide.is_added_to(found[1], "float32", "rerun")
+
+
+def test_the_precision_is_the_request_s_or_this_machine_s():
+    assert decide.precision_here(Request(overrides={"precision": "float64"})) == "float64"
+    assert decide.precision_here(Request()) in ("float32", "bfloat16")
+    with pytest.raises(PlanError, match="unknown precision 'half'"):
+        decide.precision_here(Request(overrides={"precision": "half"}))
+
+
 @pytest.mark.parametrize("override", [{"seeds": 3}, {"epochs": 1}, {"dataset": "digits"}])
 def test_what_the_plan_fixes_cannot_be_changed(override):
     with pytest.raises(PlanError, match="the plan fixes it"):
@@ -80,6 +108,8 @@ def test_unknown_studies_and_trials_are_refused():
         decide.asked(Request(study="regularizers"))
     with pytest.raises(PlanError, match="TRIAL"):
         decide.asked(Request(trial="gbn"))
+    with pytest.raises(PlanError, match="STUDY=more: it claims nothing; those that do: regularisers"):
+        decide.asked(Request(study="more"))
     assert {study.name for study in decide.asked(Request())} == {n for n, s in STUDIES.items() if s.claims}
 
 
@@ -126,6 +156,16 @@ def test_what_was_never_timed_has_no_hours():
     step = decide.Step(STUDIES["regularisers"], 10, ("bn", "gbn"))
     assert decide.cost(step, []) == "none of them timed yet"
     assert decide.cost(step, [make_record(name="bn", study="regularisers")]).endswith("hours, 1 arm not timed yet")
+
+
+def test_arms_are_charged_for_the_seeds_that_claims_need_of_them():
+    # a notebook trains the skeleton, and the speedrun's earlier rungs, with few seeds: its last look is at 3
+    study = STUDIES["progression"]
+    found = [record(name, 3, "progression") for name in ("skeleton", "bn_dropout", "gap")]
+    seconds = sum(one.seconds_per_seed for one in found[1:]) * 7
+    assert decide.cost(decide.Step(study, 10, ("model_progression",)), found) == f"about {seconds / 3600:.1f} hours"
+    assert decide.most_seeds(study, "skeleton") == 3
+    assert decide.most_seeds(STUDIES["speedrun"], "published") == 0
 
 
 @pytest.mark.slow

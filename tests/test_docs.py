@@ -145,6 +145,10 @@ def test_the_ladder_comes_from_records(tmp_path, monkeypatch):
     assert report.speedrun(e, tmp_path) == 0  # of others there is no record: they stay
     assert e.measured("speedrun")[0]["seeds"] == rungs[0].seeds
     assert e.measured("speedrun")[1:] == before[1:]
+    rungs[1].seeds = rungs[1].seeds[:1]
+    monkeypatch.setattr(report.records, "find", lambda folder: (rungs[1:2], []))
+    assert report.speedrun(e, tmp_path) == 0  # fewer seeds than the ladder has: it stays
+    assert e.measured("speedrun")[1:] == before[1:]
     monkeypatch.setattr(report.records, "find", lambda folder: ([], []))
     assert report.speedrun(e, tmp_path) == 2
 

@@ -492,7 +492,7 @@ def test_converted_records_keep_their_numbers(tmp_path):
     old = tmp_path / "run/sweep/l1/gbn"
     old.parent.mkdir(parents=True)
     part.rename(old)
-    assert "of an older layout" in records.find(tmp_path / "run")[1][0]
+    assert f"s6lib.records.convert {tmp_path / 'run'}`" in records.find(tmp_path / "run")[1][0]
     convert(tmp_path / "run")
     (found,), left_out = records.find(tmp_path / "run")
     assert_equal(found, record_of(0, 1, 2, provenance={"seconds": 1.0}))

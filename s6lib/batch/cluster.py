@@ -27,7 +27,7 @@ class Cluster:
         try:
             from distributed import Client
         except ImportError:
-            raise PlanError("SCHEDULER needs Dask: pip install 's6lib[cluster]'") from None
+            raise PlanError("SCHEDULER needs Dask: pip install -e '.[cluster]'") from None
         self.wait, self.stop_file, self.futures = wait, folder / ".work" / f"stop-{token}", list[Future]()
         self.alone_since: float | None = None
         self.owned = start(scheduler, folder, gpus)

@@ -21,11 +21,13 @@ from s6lib.batch.progress import Display
 from s6lib.batch.request import Request, check
 from s6lib.evidence import forecast, verdicts
 from s6lib.evidence.wanted import verdict_rows
-from s6lib.records import Record, counted
+from s6lib.records import PRECISIONS, Record, counted
 from s6lib.studies import STUDIES
 from s6lib.studies.base import Claim, Study
+from s6lib.training.precision import default_device, resolve_precision
 
 OPEN = ("undecided", "missing")
+TAKES = "STUDY, HOURS, PRECISION, STALE"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def decide(request: Request, hours: float | None = None) -> int:
     if hours is not None and not hours > 0:  # nor nan
         raise PlanError(f"HOURS={hours:g} is out of range; valid: above 0, or empty for no limit")
     studies, display = asked(request), Display(log=request.folder / "batch.log")
+    precision = precision_here(request)
     over = time.monotonic() + 3600 * hours if hours is not None else float("inf")
     before: Step | None = None
     known: dict[tuple[str, str], str] = {}
@@ -55,13 +58,14 @@ def decide(request: Request, hours: float | None = None) -> int:
         rows = verdict_rows(found)
         verdicts.write(rows, request.folder)
         known = report(rows, studies, known, display)
+        found = [record for record in found if is_added_to(record, precision, request.stale)]
         step = next_step(studies, rows, found)
         if step is None:
             return finish(rows, studies, display)
         if step == before:
             display.line(f"{step.study.name}: the run did not add all seeds of this look; see {display.log}")
             return 1
-        announce(step, rows, found, display)
+        announce(step, rows, found, display, precision)
         if time.monotonic() >= over:
             display.line("the hours are over; the same command continues from here")
             return 0
@@ -74,16 +78,30 @@ def decide(request: Request, hours: float | None = None) -> int:
         before = step
 
 
+def precision_here(request: Request) -> str:
+    """The precision of the request, or what `auto` stands for on this machine."""
+    asked_for = request.overrides.get("precision", "auto")
+    one_of("precision", asked_for, PRECISIONS)
+    return resolve_precision(asked_for, default_device())
+
+
 def asked(request: Request) -> list[Study]:
     """The studies to decide: those named, or all that claim something."""
     if other := sorted(set(request.overrides) - {"precision"}):
-        raise PlanError(f"{', '.join(map(str.upper, other))}: the plan fixes it; decide takes STUDY, HOURS, PRECISION")
+        raise PlanError(f"{', '.join(map(str.upper, other))}: the plan fixes it; decide takes {TAKES}")
     if request.trial:
-        raise PlanError("TRIAL: decide trains what a study's claims need; it takes STUDY, HOURS, PRECISION")
+        raise PlanError(f"TRIAL: decide trains what a study's claims need; it takes {TAKES}")
     able = [name for name, study in STUDIES.items() if study.claims]
     for name in names(request.study):
-        one_of("study", name, able)
+        one_of("study", name, STUDIES)
+        if name not in able:
+            raise PlanError(f"STUDY={name}: it claims nothing; those that do: {', '.join(able)}")
     return [STUDIES[name] for name in names(request.study) or able]
+
+
+def is_added_to(record: Record, precision: str, stale: str) -> bool:
+    """Whether a record's seeds count as trained: not those of another precision, nor what STALE=rerun trains anew."""
+    return verdicts.precision_of(record) == precision and not (stale == "rerun" and record.stale)
 
 
 def next_step(studies: Iterable[Study], rows: Sequence[dict], found: Sequence[Record]) -> Step | None:
@@ -159,11 +177,10 @@ def report(rows: Sequence[dict], studies: Sequence[Study], known: dict, display:
     return {(row["study"], row["claim"]): row["verdict"] for row in mine}
 
 
-def announce(step: Step, rows: Sequence[dict], found: Sequence[Record], display: Display) -> None:
+def announce(step: Step, rows: Sequence[dict], found: Sequence[Record], display: Display, precision: str) -> None:
     """The next look: its arms, its cost, and the chance that it decides what is open."""
-    display.line(
-        f"{step.study.name}: next look at {step.seeds} seeds of {', '.join(step.entries)}; {cost(step, found)}"
-    )
+    what = f"{step.seeds} seeds of {', '.join(step.entries)} in {precision}"
+    display.line(f"{step.study.name}: next look at {what}; {cost(step, found)}")
     have, still_open = verdicts.select(found, step.study.name), open_claims(step.study, rows)
     for own in (False, True):
         family = [claim for claim in step.study.claims if claim.own == own]
@@ -176,16 +193,23 @@ def announce(step: Step, rows: Sequence[dict], found: Sequence[Record], display:
 
 
 def cost(step: Step, found: Sequence[Record]) -> str:
-    """Hours of training as they took so far, over all processes one after another."""
+    """Hours of training as they took so far, over all processes one after another. Of arms that share a notebook, those
+    that claims need."""
     have = verdicts.select(found, step.study.name)
-    arms = [arm for arm in step.study.arms if step.study.run(arm) in step.entries]
+    trained = [arm for entry in step.entries for arm in step.study.trained_by(entry)]
+    arms = {arm: min(step.seeds, most) for arm in trained if (most := most_seeds(step.study, arm))}
     known = [have[arm] for arm in arms if arm in have]
     if not known:
         return "none of them timed yet"
-    seconds = sum(record.seconds_per_seed * max(0, step.seeds - seeds_of(record)) for record in known)
+    seconds = sum(record.seconds_per_seed * max(0, arms[record.name] - seeds_of(record)) for record in known)
     left = len(arms) - len(known)
     unknown = f", {counted(left, 'arm')} not timed yet" if left else ""
     return f"about {seconds / 3600:.1f} hours{unknown}"
+
+
+def most_seeds(study: Study, arm: str) -> int:
+    """The last look of the claims that compare an arm, 0 without one: notebooks train few seeds of some arms."""
+    return max((study.looks(claim)[-1] for claim in study.claims if arm in claim.arms), default=0)
 
 
 def finish(rows: Sequence[dict], studies: Sequence[Study], display: Display) -> int:

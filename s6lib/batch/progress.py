@@ -6,8 +6,11 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from s6lib.studies import STUDIES
 
 EVERY = 60  # seconds between lines about running trials where there is no terminal
 SLOW = 3  # an epoch that takes so many times as long as the one before is worth a word
@@ -15,7 +18,8 @@ SLOW = 3  # an epoch that takes so many times as long as the one before is worth
 
 def heartbeat(results: Path, name: str) -> dict:
     """The newest heartbeat of a trial's attempts, with `started` and `beaten` (seconds since 1970: the attempt's start
-    and its last whole epoch); {} where nobody works on it."""
+    and its last whole epoch) and `more` (whether its notebook has arms that are not in this training); {} where nobody
+    works on it."""
     found: dict = {}
     for spec in Path(results, ".work", name).glob("attempt-*/spec.json"):
         try:
@@ -27,12 +31,19 @@ def heartbeat(results: Path, name: str) -> dict:
         except (OSError, ValueError):
             continue
         if started >= found.get("started", 0):
-            found = {**beat, "started": started}
+            found = {**beat, "started": started, "more": more_arms(name, beat.get("trial", ""))}
     return found
 
 
+def more_arms(name: str, told: str) -> bool:
+    """Whether the entry `name` of studies.toml trains other arms than those `told`, "a, b", before or after them."""
+    study, _, entry = name.partition("/")
+    arms = STUDIES[study].trained_by(entry) if study in STUDIES else []
+    return len(arms) > 1 and not set(arms) <= set(told.split(", "))
+
+
 def left(beat: dict, typical: float | None) -> float | None:
-    """Seconds a running trial still needs: by its own epochs, else by what trials typically take, else unknown."""
+    """Seconds the training under way still needs: by its own epochs, else what trials typically take, else None."""
     if "epochs" in beat:
         under_way = min(_silent(beat), beat["seconds"])  # of the epoch that is being trained
         return max((beat["epochs"] - beat["epoch"]) * beat["seconds"] - under_way, 0) + 3
@@ -56,6 +67,13 @@ def total_left(beats: list[dict], waiting: int, typical: float | None, jobs: int
     return max(max(running, default=0), (sum(running) + waiting * (typical or 0)) / max(jobs, 1))
 
 
+def remaining(seconds: float | None, beats: Iterable[dict]) -> str:
+    """`total_left` in words: a lower bound where a notebook may have more arms to train; "" where it is unknown."""
+    if seconds is None:
+        return ""
+    return f"{'at least' if any(beat['more'] for beat in beats) else 'about'} {duration(seconds)} left"
+
+
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return "time unknown"
@@ -70,6 +88,7 @@ def describe(name: str, beat: dict) -> str:
     if "epochs" not in beat:
         return f"{name}  starting, {spent}"
     share = round(10 * beat["epoch"] / max(beat["epochs"], 1))
+    name = f"{name} ({beat['trial']})" if beat["more"] else name
     text = f"{name}  epoch {beat['epoch']}/{beat['epochs']} [{'#' * share}{'.' * (10 - share)}] {spent}"
     stuck = _silent(beat) > max(SLOW * beat["seconds"], EVERY)
     return f"{text}, no epoch ended for {duration(_silent(beat))}" if stuck else text

@@ -16,7 +16,8 @@ MADE = (ASKED, "batch.log", PAGE, TABLE, "verdicts.json", "frontier.json", "hard
 
 
 def prune(request: Request, really: bool) -> int:
-    """Lists, and `really` deletes, the parts and runs that no trial of the profile asks for as it is set now."""
+    """Lists, and `really` deletes, the runs that no trial of the profile asks for as it is set now, and the parts that
+    only those used. A part that no run used yet stays: what was interrupted may be going to use it."""
     check(request)
     folder, display = request.folder, Display()
     if not folder.is_dir():
@@ -49,10 +50,12 @@ def unasked_folders(request: Request) -> list[Path]:
 
 
 def asked_runs(run: Run, folder: Path) -> dict[Path, dict]:
-    """The runs of a trial as it is set now, with however many seeds: `make decide` has more than the profile."""
+    """The runs of a trial as it is set now, with however many seeds and in whichever precision: `make decide` has more
+    than the profile."""
     found = {}
+    free = {"seeds": 0, "precision": ""}
     for path, info in read_runs(folder / run.name, "run.*").items():
-        alike = {**info["settings"], "seeds": 0} == {**run.settings, "seeds": 0}
+        alike = {**info["settings"], **free} == {**run.settings, **free}
         if alike and state_of_folder(path, run, folder).kind in ("done", "stale"):
             found[path] = info
     return found

@@ -30,7 +30,7 @@ from s6lib.batch.chunks import chunks, part_of
 from s6lib.batch.folders import remove_finished_checkpoints, remove_stale_attempts, run_lock
 from s6lib.batch.plan import PlanError, Run, read_notebook, read_studies
 from s6lib.batch.pool import make_executor
-from s6lib.batch.progress import Display, describe, duration, heartbeat, total_left
+from s6lib.batch.progress import Display, describe, duration, heartbeat, remaining, total_left
 from s6lib.batch.request import Request, check, check_reach, headline, trials_at_a_time, workers_each
 from s6lib.batch.state import State, part_path, state_of
 from s6lib.processes import cores
@@ -203,7 +203,7 @@ class Batch:
     def _eta(self, running: dict[str, dict], unfinished: int) -> str:
         typical = sum(self.times) / len(self.times) if self.times else None
         seconds = total_left(list(running.values()), unfinished - len(running), typical, self.jobs)
-        return "" if seconds is None else f"about {duration(seconds)} left"
+        return remaining(seconds, running.values())
 
     def _finish(self, run: Run, outcome: dict, unfinished: int) -> None:
         """Believes an executor only what the disk says: a run counts when its parts are there and whole."""

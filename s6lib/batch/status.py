@@ -6,7 +6,7 @@ from pathlib import Path
 
 from s6lib.batch import folders
 from s6lib.batch.plan import Run
-from s6lib.batch.progress import Display, describe, duration, heartbeat, total_left
+from s6lib.batch.progress import Display, describe, heartbeat, remaining, total_left
 from s6lib.batch.request import Request, check, headline, trials_at_a_time
 from s6lib.batch.state import State, state_of
 from s6lib.records import plain_text
@@ -55,5 +55,5 @@ def time_left(rows: dict, folder: Path, jobs: int, held: bool) -> str:
     seconds = total_left(running, waiting, sum(times) / len(times) if times else None, jobs)
     if not running and not waiting:
         return "nothing left to do"
-    text = f"about {duration(seconds)} left" if seconds is not None else "time left: unknown until a trial has run"
+    text = remaining(seconds, running) or "time left: unknown until a trial has run"
     return text + ("" if held else "; no runner is at work here")

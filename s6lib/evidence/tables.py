@@ -126,14 +126,22 @@ def with_claims(found: Sequence[Record]) -> list[str]:
 def missing(found: Sequence[Record], plan: str, results_dir: str = "") -> list[str]:
     """The "study/trial" names of the JSON list `plan` that no record stands for. Raises ValueError on another shape.
 
-    A record stands for a name that is part of its path below `results_dir`, or its study and trial.
+    A record stands for a name that is part of its path below `results_dir`, or its study and trial; an entry that
+    trains several arms is there when all of them are.
     """
     names = json.loads(plan) if plan else []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"plan={plan!r}: expected a JSON list of study/trial names")
     have = {f"{record.trial.study}/{record.name}" for record in found}
     places = [f"/{_below(record, folder(results_dir)).as_posix()}/" for record in found]
-    return [name for name in names if name not in have and not any(f"/{name}/" in place for place in places)]
+    there = [name for name in names if name in have or any(f"/{name}/" in place for place in places)]
+    return [name for name in names if name not in there and not set(_arms(name) or [name]) <= have]
+
+
+def _arms(entry: str) -> list[str]:
+    """The "study/arm" names of the arms that an entry of studies.toml trains."""
+    study, _, name = entry.partition("/")
+    return [f"{study}/{arm}" for arm in STUDIES[study].trained_by(name)] if study in STUDIES else []
 
 
 def lines(texts: Sequence[str], none: str) -> str:

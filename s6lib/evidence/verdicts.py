@@ -16,6 +16,7 @@ claims are one family, our own questions on the same arms another.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,6 +133,20 @@ def select(records: Iterable[Record], study: str) -> Records:
     return found
 
 
+def precision_of(record: Record) -> str:
+    return record.provenance.get("precision", "unknown")
+
+
+def of_claim(claim: Claim, records: Iterable[Record], study: str) -> Records:
+    """`select`'s records; where all arms of the claim were run in one precision, those of that precision, and of two
+    such precisions those with more seeds."""
+    mine = [record for record in records if record.trial.study == study]
+    kinds = sorted(set(map(precision_of, mine)))
+    alike = [select([one for one in mine if precision_of(one) == kind], study) for kind in kinds]
+    whole = [found for found in alike if set(claim.arms) <= set(found)]
+    return max(whole, key=lambda found: min(_rank(found[arm]) for arm in claim.arms), default=select(mine, study))
+
+
 def _rank(record: Record) -> tuple[bool, int]:
     study = STUDIES[record.trial.study]
     known = record.name in study.arms and record.dataset["name"] == study.plan.dataset
@@ -147,7 +162,7 @@ def verdicts(records: Iterable[Record], asked: Asked | None = None) -> list[dict
     """A row per claim, JSON-plain: study, claim, sentence, place, reading, family, verdict, p (Holm), looks,
     planned_looks, seeds (fewest of its arms), parts (a row each, positive as claimed), note."""
     records = list(records)
-    rows = [_weigh(study, claim, select(records, study.name)) for study, claim in asked or claims()]
+    rows = [_weigh(study, claim, of_claim(claim, records, study.name)) for study, claim in asked or claims()]
     for family in dict.fromkeys(row["family"] for row in rows):
         _settle([row for row in rows if row["family"] == family])
     return rows
@@ -238,8 +253,11 @@ def reservations(study: Study, claim: Claim, records: Records) -> list[str]:
         reasons.append(f"{counted(have, 'seed')}; the first look is at {planned[0]}, seeds 0 on")
     if other := sorted({r.dataset["name"] for r in used if r.dataset["name"] != study.plan.dataset}):
         reasons.append(f"on {' and '.join(other)}, not {study.plan.dataset}")
-    if len(kinds := sorted({r.provenance.get("precision", "unknown") for r in used})) > 1:
-        reasons.append(f"in {' and '.join(kinds)}; PRECISION={kinds[-1]} makes them alike")
+    if len(kinds := Counter(map(precision_of, used))) > 1:
+        reasons.append(
+            f"in {' and '.join(sorted(kinds))}; `make decide PRECISION={max(kinds, key=kinds.__getitem__)}` "
+            "makes them alike"
+        )
     return reasons + [line for record in used if (line := other_settings(study, record))]
 
 

@@ -27,7 +27,7 @@ def verdict_rows(found: Sequence[Record]) -> list[dict]:
     for row, (_, claim) in zip(rows, claims, strict=True):
         size[row["family"]] += 1 + verdicts.is_twofold(claim)  # it counts twice in the family's correction
     for row, (study, claim) in zip(rows, claims, strict=True):
-        known = verdicts.select(found, study.name)
+        known = verdicts.of_claim(claim, found, study.name)
         undecided = row["verdict"] == "undecided"
         row["seeds_wanted"] = seeds_wanted(study, claim, known, size[row["family"]]) if undecided else None
     return rows

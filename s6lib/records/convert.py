@@ -53,4 +53,6 @@ def _compare(old: Record, parts: list[Record]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit("usage: python -m s6lib.records.convert <run folder>, such as results/full")
     print(*convert(Path(sys.argv[1])), sep="\n")

@@ -120,7 +120,9 @@ def _heads(root: Path) -> tuple[list[Part], list[str]]:
     for folder in part_folders(root, left_out):
         try:
             if not is_part_name(folder.name):
-                raise RecordError(f"{folder}: of an older layout; `python -m s6lib.records.convert` makes parts of it")
+                raise RecordError(
+                    f"{folder}: of an older layout; `python -m s6lib.records.convert {root}` makes parts of it"
+                )
             head = read_head(folder)
             trial_of(head)
             parts.append((folder, head))

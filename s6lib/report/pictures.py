@@ -72,10 +72,12 @@ def _numbers(record: Any) -> list:
 
 def write_ladder(e: Committed, rungs: list[Record]) -> Path:
     """results/bench/speedrun.json: the last epoch of every seed of the speedrun's records, without their weights. Rungs
-    of which there is no record stay as they are."""
+    of which there is no record, or one of fewer seeds than the file has, stay as they are."""
     path = e.results / "bench" / "speedrun.json"
     kept = {one["trial"]["name"]: one for one in e.measured("speedrun")} if path.exists() else {}
-    kept |= {record.name: _summary(record) for record in rungs}
+    for record in rungs:
+        if len(record.seeds) >= len(kept.get(record.name, {"seeds": []})["seeds"]):
+            kept[record.name] = _summary(record)
     rows = [kept[name] for name in STUDIES["speedrun"].arms if name in kept]
     replace_file(path, (json.dumps(rows, indent=1) + "\n").encode())
     return path

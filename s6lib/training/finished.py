@@ -56,7 +56,7 @@ def _own(trial: Trial, dataset: Dataset, precision: str, seeds: list[int]) -> Re
 
 
 def _trained_before(record: Record) -> str:
-    where = paths.relative_to_home(record.path) if record.path else "memory"
+    where = " and ".join(str(paths.relative_to_home(part["path"])) for part in record.parts)
     return f"{record.name}: all its seeds were trained here before; to repeat it, delete {where}"
 
 

@@ -9,6 +9,7 @@ import pytest
 from synthetic import make_record
 
 from s6lib.evidence import tables
+from s6lib.studies import STUDIES
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "summary.ipynb"
 
@@ -61,6 +62,21 @@ def test_missing_trials_are_named(pair, tmp_path):
     plan = json.dumps(["normalisers/bn_l1", "normalisers/gn_l1"])
     assert tables.missing(pair, plan, str(tmp_path)) == ["normalisers/gn_l1"]
     assert tables.missing(pair, "") == []
+
+
+def test_a_sweep_is_there_when_all_its_arms_are(pair):
+    # its entry is no trial of its own, and records that `make decide` made lie under the arms
+    plan, sweep = (
+        json.dumps(["normalisers/l1_lambda", "normalisers/ln_l1"]),
+        STUDIES["normalisers"].trained_by("l1_lambda"),
+    )
+    found = [make_record(name=arm) for arm in sweep]
+    assert len(sweep) > 2
+    assert tables.missing(found, plan) == ["normalisers/ln_l1"]
+    assert tables.missing(found[1:], plan) == ["normalisers/l1_lambda", "normalisers/ln_l1"]
+
+
+def test_a_plan_of_another_shape_is_refused(pair):
     with pytest.raises(ValueError, match="expected a JSON list"):
         tables.missing(pair, '{"a": 1}')
 

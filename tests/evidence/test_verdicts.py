@@ -110,7 +110,23 @@ def test_arms_of_two_precisions_decide_nothing():
         record.provenance = {**record.provenance, "precision": kind}
     found = verdict(records, "a")
     assert (found["verdict"], found["looks"]) == ("undecided", [])
-    assert found["note"] == "in bfloat16 and float32; PRECISION=float32 makes them alike"
+    assert found["note"] == "in bfloat16 and float32; `make decide PRECISION=float32` makes them alike"
+
+
+def test_arms_that_were_run_in_two_precisions_are_compared_in_one():
+    # that with more seeds of the arm that has fewest, even where one arm has more seeds in the other
+    def run(kind, *seeds):
+        made = norms(99.5, 99.3, 99.1)
+        made = [one.only(range(n)) for one, n in zip(made, seeds, strict=True)]
+        for one in made:
+            one.provenance = {**one.provenance, "precision": kind}
+        return made
+
+    few, many = run("bfloat16", 10, 4, 10), run("float32", 5, 5, 5)
+    for records in (few + many, many + few):
+        assert verdict(records, "a")["seeds"] == 5
+    decided = verdict(run("float32", 10, 10, 10) + run("bfloat16", 20, 3, 3), "a")
+    assert (decided["verdict"], decided["looks"], decided["note"]) == ("supported", [10], "")
 
 
 def test_other_data_and_other_budgets_decide_nothing():

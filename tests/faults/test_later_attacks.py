@@ -87,7 +87,8 @@ def test_runs_of_other_numbers_of_seeds_are_asked_for(tmp_path):
     """Attack 25: seeds beyond the profile's, as `make decide` adds them, are no parts that nobody asks for."""
     run = plan.Run("normalisers", "bn_l1", Path("x"), {}, {"seeds": 2, "epochs": 2}, "c")
     part = records.add(make_record(), tmp_path)
-    for settings in ({"seeds": 3, "epochs": 2}, {"seeds": 3, "epochs": 1}):
+    other = {"seeds": 3, "epochs": 2, "precision": "float32"}
+    for settings in ({"seeds": 3, "epochs": 2}, {"seeds": 3, "epochs": 1}, other):
         folder = tmp_path / "normalisers/bn_l1" / f"run.{state.run_key(settings)}"
         folder.mkdir()
         info = {
@@ -98,7 +99,7 @@ def test_runs_of_other_numbers_of_seeds_are_asked_for(tmp_path):
             "parts": [f"normalisers/bn_l1/{part.name}"],
         }
         (folder / "run.json").write_text(json.dumps(info))
-    assert [info["settings"]["epochs"] for info in prune.asked_runs(run, tmp_path).values()] == [2]
+    assert [info["settings"]["epochs"] for info in prune.asked_runs(run, tmp_path).values()] == [2, 2]
 
 
 @pytest.mark.parametrize("writer", ["markers", "address"])

@@ -9,6 +9,7 @@ from pages import NAMES, one
 
 from s6lib.batch.plan import make_plan
 from s6lib.report.page import reproduce
+from s6lib.trial import Trial
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +33,29 @@ def test_every_arm_has_a_command_that_trains_it(place):
     found = [run.settings[name] for name in ("dataset", "seeds", "epochs")]
     assert (profile, found) == ("quick", ["digits", 5, 4])
     assert study == NAMES[place][0]
+
+
+def trial_of(text: str) -> Trial:
+    """The trial in a command for Python."""
+    program = shlex.split(text)[2]
+    return eval(re.search(r"train\((Trial\(.*\)), data\.load", program)[1])
+
+
+@pytest.mark.parametrize("changed", [{"l1": 3e-5}, {"name": "mine"}, {"widths": [3, 4, 5, 6, 6]}])
+def test_other_trials_have_a_line_of_python(changed):
+    # make's entries train arms; a sweep's own value, or another setting, is in none of them
+    place = NAMES.index(("frontier", "p3k"))
+    record = one(place)
+    settings = {**record.trial.settings(), **changed}
+    record.trial = Trial(**settings)
+    assert trial_of(reproduce.command(record)) == record.trial
+    assert f"{record.seeds}, precision='auto'" in shlex.split(reproduce.command(record))[2]
+
+
+def test_data_that_cannot_be_loaded_have_no_command():
+    record = one(0)
+    record.dataset = {**record.dataset, "name": "mine"}
+    assert reproduce.command(record) == ""
 
 
 def test_epochs_are_said_where_they_are_not_the_arms_own():

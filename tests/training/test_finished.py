@@ -71,7 +71,8 @@ def test_one_s_own_go_before_the_reference_run_s(tiny, monkeypatch, capsys):
     assert again.path == own.path
     capsys.readouterr()
     training.find_or_train(TRIAL, tiny, 2, precision="float64", again=True)
-    assert f"to repeat it, delete {paths.relative_to_home(own.path)}" in capsys.readouterr().out
+    (part,) = own.path.iterdir()  # other parts of the trial, of other settings or data, lie beside it
+    assert f"to repeat it, delete {paths.relative_to_home(part)}\n" in capsys.readouterr().out
     assert paths.interactive_results() in again.path.parents
 
 

@@ -1,5 +1,6 @@
 """How a run came to be and how to make it again: commands, commits, machines; and how to cite it."""
 
+import dataclasses
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -10,18 +11,42 @@ import yaml
 from s6lib import paths
 from s6lib.records import Record
 from s6lib.studies import STUDIES, find_arm
+from s6lib.trial import Trial, make_trial
 
 
 def command(record: Record) -> str:
-    """The command that trains a record's trial anew: the entry of studies.toml that makes it, and all that is not its
-    arm's own. The profile is the one of its data set."""
-    trial, study = record.trial, STUDIES.get(record.trial.study)
+    """What trains a record's trial anew: of an arm, a command for make; of any other trial, a line of Python; "" where
+    its data, or the soft labels it learned from, are not those that s6lib loads."""
+    if record.dataset["name"] not in paths.DATASETS or record.trial.distillation:
+        return ""
+    return for_make(record) if is_arm(record.trial) else for_python(record)
+
+
+def is_arm(trial: Trial) -> bool:
+    """Whether a trial has all settings of an arm, but perhaps the number of epochs."""
+    known = find_arm(trial.study, trial.name)
+    return known is not None and trial == make_trial(trial.study, trial.name, epochs=trial.epochs)
+
+
+def for_python(record: Record) -> str:
+    """Every setting that is not the default, whatever studies and notebooks there are."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Trial)}
+    settings = {name: value for name, value in vars(record.trial).items() if value != defaults[name]}
+    trial = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    options = f"{record.seeds}, precision={record.provenance.get('precision', 'auto')!r}"
+    imports = "from s6lib import data, training; from s6lib.trial import Trial"
+    train = f"training.train(Trial({trial}), data.load({record.dataset['name']!r}), {options})"
+    return shlex.join([".venv/bin/python", "-c", f"{imports}; {train}"])
+
+
+def for_make(record: Record) -> str:
+    """The entry of studies.toml that makes it, in the profile of its data set, and all that is not its arm's own."""
+    trial, study = record.trial, STUDIES[record.trial.study]
     profile = "quick" if record.dataset["name"] == "digits" else "full"
     words = ["make", "run", f"PROFILE={profile}", f"STUDY={trial.study}"]
-    words += [f"TRIAL={study.run(trial.name) if study else trial.name}"]
+    words += [f"TRIAL={study.run(trial.name)}"]
     words += [f"DATASET={record.dataset['name']}", f"SEEDS={max(record.seeds, default=0) + 1}"]
-    usual = study.settings(trial.name)["epochs"] if study and find_arm(trial.study, trial.name) else trial.epochs
-    if profile == "quick" or trial.epochs != usual:
+    if profile == "quick" or trial.epochs != study.settings(trial.name)["epochs"]:
         words.append(f"EPOCHS={trial.epochs}")
     if precision := record.provenance.get("precision"):
         words.append(f"PRECISION={precision}")
