@@ -1,6 +1,7 @@
 """Tables for the summary notebook: what records show side by side, what is missing, what was left out."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -34,7 +35,11 @@ def headline(found: Sequence[Record], left_out: Sequence[str], results_dir: str)
     if not found:
         return f"No records in {where}" + (f"; {len(left_out)} left out." if left_out else ".")
     data = {r.dataset["checksum"]: r.dataset for r in found}.values()
-    sizes = [f"{d['title']}: {d['train_images']:,} training and {d['test_images']:,} test images" for d in data]
+    names = [re.sub(r", [\d,]+ train / [\d,]+ test", "", d["title"]) for d in data]  # its sizes follow
+    sizes = [
+        f"{name}: {d['train_images']:,} training and {d['test_images']:,} test images"
+        for name, d in zip(names, data, strict=True)
+    ]
     lost = sum(map(measures.left_out, found))
     counts = f"{len(found)} trials, {sum(len(r.seeds) for r in found)} replicas, {lost} of them diverged"
     old = " Some were trained by an earlier version of the code." if any(r.stale for r in found) else ""

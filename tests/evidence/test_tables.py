@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from synthetic import make_record
 
+from s6lib import data
 from s6lib.evidence import tables
 from s6lib.studies import STUDIES
 
@@ -134,6 +135,8 @@ def test_headline_names_the_data(pair, tmp_path):
     text = tables.headline(pair, ["x: unreadable"], str(tmp_path))
     assert text.startswith("MNIST: 60 training and 20 test images. 2 trials, 10 replicas, 0 of them diverged.")
     assert text.endswith("1 left out.")
+    pair[0].dataset = {**data.load("digits").describe()}  # whose title has its sizes already
+    assert tables.headline(pair[:1], [], "").startswith("digits (scikit-learn): 1,500 training and 297 test images. 1")
 
 
 def test_the_reference_is_named_alike_everywhere(pair):
