@@ -16,6 +16,7 @@ from synthetic import make_record
 
 from s6lib.batch import decide, plan
 from s6lib.batch.plan import PlanError
+from s6lib.batch.progress import Display
 from s6lib.batch.request import Request
 from s6lib.evidence import verdicts
 from s6lib.studies import STUDIES
@@ -95,6 +96,15 @@ def test_the_precision_is_the_request_s_or_this_machine_s():
     assert decide.precision_here(Request()) in ("float32", "bfloat16")
     with pytest.raises(PlanError, match="unknown precision 'half'"):
         decide.precision_here(Request(overrides={"precision": "half"}))
+
+
+def test_who_would_not_add_to_what_is_there_is_told(capsys):
+    # or a run of another machine would be trained a second time, in hours, without a word
+    found = [*in_precision([record("bn_l1", 3), record("ln_l1", 3)], "bfloat16"), record("bn", 3, "regularisers")]
+    decide.tell_precision(found, [STUDIES["normalisers"]], "float32", Display())
+    assert capsys.readouterr().out.startswith("2 trials in bfloat16: PRECISION=bfloat16 adds to them; without it,")
+    decide.tell_precision(found, [STUDIES["normalisers"]], "bfloat16", Display())
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("override", [{"seeds": 3}, {"epochs": 1}, {"dataset": "digits"}])

@@ -58,6 +58,8 @@ def decide(request: Request, hours: float | None = None) -> int:
         rows = verdict_rows(found)
         verdicts.write(rows, request.folder)
         known = report(rows, studies, known, display)
+        if before is None:
+            tell_precision(found, studies, precision, display)
         found = [record for record in found if is_added_to(record, precision, request.stale)]
         step = next_step(studies, rows, found)
         if step is None:
@@ -210,6 +212,16 @@ def cost(step: Step, found: Sequence[Record]) -> str:
 def most_seeds(study: Study, arm: str) -> int:
     """The last look of the claims that compare an arm, 0 without one: notebooks train few seeds of some arms."""
     return max((study.looks(claim)[-1] for claim in study.claims if arm in claim.arms), default=0)
+
+
+def tell_precision(found: Sequence[Record], studies: Sequence[Study], precision: str, display: Display) -> None:
+    """Says so where there are seeds of another precision, which this command would not add to."""
+    mine = [one for one in found if one.trial.study in {study.name for study in studies}]
+    for kind in sorted(set(map(verdicts.precision_of, mine)) - {precision}):
+        some = counted([*map(verdicts.precision_of, mine)].count(kind), "trial")
+        display.line(
+            f"{some} in {kind}: PRECISION={kind} adds to them; without it, all arms are trained in {precision}"
+        )
 
 
 def finish(rows: Sequence[dict], studies: Sequence[Study], display: Display) -> int:
