@@ -21,7 +21,7 @@ from s6lib.batch.chunks import can_be_split, chunks, part_of, train_part
 from s6lib.batch.cluster import expected, start
 from s6lib.batch.plan import PlanError, declarations, fits, make_plan, read_notebook
 from s6lib.batch.state import state_of
-from s6lib.studies import STUDIES
+from s6lib.studies import trained_by
 from s6lib.trial import make_trial
 
 ROOT = Path(__file__).parent.parent
@@ -481,7 +481,7 @@ def test_an_epoch_that_does_not_end_is_said():
 def test_a_notebook_with_more_arms_to_train_gives_a_lower_bound():
     # its heartbeat is of the training under way alone
     assert progress.more_arms("progression/gn_groups", "groups_4")
-    assert not progress.more_arms("normalisers/l1_lambda", ", ".join(STUDIES["normalisers"].trained_by("l1_lambda")))
+    assert not progress.more_arms("normalisers/l1_lambda", ", ".join(trained_by("normalisers/l1_lambda")))
     assert not any(progress.more_arms(name, "") for name in ("more/rms", "mine/own", "odd"))
     beat = beat_of(0) | {"trial": "groups_4", "more": True}
     assert progress.describe("progression/gn_groups", beat).startswith("progression/gn_groups (groups_4)  epoch 2/8 ")

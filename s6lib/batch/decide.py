@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,7 @@ from s6lib.batch.request import Request, check
 from s6lib.evidence import forecast, verdicts
 from s6lib.evidence.wanted import verdict_rows
 from s6lib.records import PRECISIONS, Record, counted
-from s6lib.studies import STUDIES
+from s6lib.studies import STUDIES, trained_by
 from s6lib.studies.base import Claim, Study
 from s6lib.training.precision import default_device, resolve_precision
 
@@ -198,7 +199,7 @@ def cost(step: Step, found: Sequence[Record]) -> str:
     """Hours of training as they took so far, over all processes one after another. Of arms that share a notebook, those
     that claims need."""
     have = verdicts.select(found, step.study.name)
-    trained = [arm for entry in step.entries for arm in step.study.trained_by(entry)]
+    trained = [arm for entry in step.entries for arm in trained_by(f"{step.study.name}/{entry}")]
     arms = {arm: min(step.seeds, most) for arm in trained if (most := most_seeds(step.study, arm))}
     known = [have[arm] for arm in arms if arm in have]
     if not known:
@@ -216,9 +217,10 @@ def most_seeds(study: Study, arm: str) -> int:
 
 def tell_precision(found: Sequence[Record], studies: Sequence[Study], precision: str, display: Display) -> None:
     """Says so where there are seeds of another precision, which this command would not add to."""
-    mine = [one for one in found if one.trial.study in {study.name for study in studies}]
-    for kind in sorted(set(map(verdicts.precision_of, mine)) - {precision}):
-        some = counted([*map(verdicts.precision_of, mine)].count(kind), "trial")
+    names = {study.name for study in studies}
+    kinds = Counter(verdicts.precision_of(one) for one in found if one.trial.study in names)
+    for kind in sorted(set(kinds) - {precision}):
+        some = counted(kinds[kind], "trial")
         display.line(
             f"{some} in {kind}: PRECISION={kind} adds to them; without it, all arms are trained in {precision}"
         )

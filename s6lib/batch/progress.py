@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from s6lib.studies import STUDIES
+from s6lib.studies import trained_by
 
 EVERY = 60  # seconds between lines about running trials where there is no terminal
 SLOW = 3  # an epoch that takes so many times as long as the one before is worth a word
@@ -37,8 +37,7 @@ def heartbeat(results: Path, name: str) -> dict:
 
 def more_arms(name: str, told: str) -> bool:
     """Whether the entry `name` of studies.toml trains other arms than those `told`, "a, b", before or after them."""
-    study, _, entry = name.partition("/")
-    arms = STUDIES[study].trained_by(entry) if study in STUDIES else []
+    arms = trained_by(name)
     return len(arms) > 1 and not set(arms) <= set(told.split(", "))
 
 

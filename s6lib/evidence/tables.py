@@ -14,7 +14,7 @@ from s6lib.evidence import verdicts as judged
 from s6lib.evidence.measures import last, published_for
 from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.records import Record
-from s6lib.studies import STUDIES, find_arm
+from s6lib.studies import STUDIES, find_arm, trained_by
 
 
 def collect(results_dir: str) -> tuple[list[Record], list[str]]:
@@ -145,8 +145,7 @@ def missing(found: Sequence[Record], plan: str, results_dir: str = "") -> list[s
 
 def _arms(entry: str) -> list[str]:
     """The "study/arm" names of the arms that an entry of studies.toml trains."""
-    study, _, name = entry.partition("/")
-    return [f"{study}/{arm}" for arm in STUDIES[study].trained_by(name)] if study in STUDIES else []
+    return [f"{entry.partition('/')[0]}/{arm}" for arm in trained_by(entry)]
 
 
 def lines(texts: Sequence[str], none: str) -> str:

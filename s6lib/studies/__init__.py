@@ -17,6 +17,12 @@ NETWORKS: dict[str, Callable] = {
 }
 
 
+def trained_by(entry: str) -> list[str]:
+    """The arms that an entry of studies.toml, "study/name", trains: several where they share a notebook."""
+    study, _, name = entry.partition("/")
+    return [arm for arm in STUDIES[study].arms if STUDIES[study].run(arm) == name] if study in STUDIES else []
+
+
 def find_arm(study: str, name: str) -> Arm | None:
     """The arm `name` of a study; None for a trial of the user's own."""
     return STUDIES[study].arms.get(name) if study in STUDIES else None

@@ -117,10 +117,6 @@ class Study:
         """The entry of studies.toml that trains an arm: of its own name, or a notebook that trains several."""
         return self.runs.get(arm, arm)
 
-    def trained_by(self, entry: str) -> list[str]:
-        """The arms that an entry of studies.toml trains: none, one, or those of a notebook that trains several."""
-        return [arm for arm in self.arms if self.run(arm) == entry]
-
     def control(self, arm: str) -> tuple[str, str] | None:
         """Study and arm of the control of `arm`; None for a control itself."""
         study, _, name = self.controls.get(arm, "").rpartition("/")

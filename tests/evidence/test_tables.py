@@ -10,7 +10,7 @@ from synthetic import make_record
 
 from s6lib import data
 from s6lib.evidence import tables
-from s6lib.studies import STUDIES
+from s6lib.studies import trained_by
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "summary.ipynb"
 
@@ -69,7 +69,7 @@ def test_a_sweep_is_there_when_all_its_arms_are(pair):
     # its entry is no trial of its own, and records that `make decide` made lie under the arms
     plan, sweep = (
         json.dumps(["normalisers/l1_lambda", "normalisers/ln_l1"]),
-        STUDIES["normalisers"].trained_by("l1_lambda"),
+        trained_by("normalisers/l1_lambda"),
     )
     found = [make_record(name=arm) for arm in sweep]
     assert len(sweep) > 2
