@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from s6lib.records import Record, counted
+from s6lib.records.record import RAW
 from s6lib.studies.base import published
 
 
@@ -84,6 +85,12 @@ def best_test_accuracy(record: Record) -> np.ndarray:
     return by_epoch(record, "test_accuracy").max(1, initial=-np.inf)
 
 
+def averaging_gain(record: Record) -> np.ndarray:
+    """Last test accuracy with the moving average of the weights minus that with the weights themselves; 0 where they
+    were not averaged."""
+    return test_accuracy(record) - last(record, RAW[1] if RAW[1] in record.history else "test_accuracy")
+
+
 def steps(record: Record, column: str, first: int, last: int | None = None) -> np.ndarray:
     """Mean size of the steps of `column` between epochs `first` and `last` (from 0, or from the end)."""
     return _mean(np.abs(np.diff(by_epoch(record, column)[:, first:last])))
@@ -138,6 +145,7 @@ MEASURES: dict[str, tuple[Callable[[Record], np.ndarray], str]] = {
     "running_train_accuracy": (running_train_accuracy, POINTS),
     "test_loss": (test_loss, NATS),
     "best_test_accuracy": (best_test_accuracy, POINTS),
+    "averaging_gain": (averaging_gain, POINTS),
     "late_test_accuracy": (late, POINTS),
     "late_train_accuracy": (partial(late, column="train_accuracy"), POINTS),
     "late_over_98_3": (partial(late, bound=98.3), POINTS),

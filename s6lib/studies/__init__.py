@@ -1,16 +1,17 @@
 """The studies, a file each: what was published, what we vary, what is claimed. A new study is one file and one line.
 
 regularisers, normalisers, progression    what five course documents report
-more, speedrun, frontier                  questions of our own
+more, speedrun, frontier, ingredients     questions of our own
 """
 
 from collections.abc import Callable
 
-from s6lib.studies import frontier, more, normalisers, progression, regularisers, speedrun
+from s6lib.studies import frontier, ingredients, more, normalisers, progression, regularisers, speedrun
 from s6lib.studies.base import Arm, Study
 
 STUDIES: dict[str, Study] = {
-    study.STUDY.name: study.STUDY for study in (regularisers, normalisers, progression, more, speedrun, frontier)
+    study.STUDY.name: study.STUDY
+    for study in (regularisers, normalisers, progression, more, speedrun, frontier, ingredients)
 }
 NETWORKS: dict[str, Callable] = {
     name: network for study in STUDIES.values() for name, network in study.networks.items()
