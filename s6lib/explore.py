@@ -51,17 +51,29 @@ def here(records: Sequence[Record], asked: Sequence[str]) -> dict[str, Record]:
 def curves(records: Sequence[Record], arms: Sequence[str] = ()) -> widgets.Widget | None:
     """Arms, how many seeds, what is measured and an epoch to choose; the curves, and every seed at that epoch."""
     known = here(records, arms)
-    longest = max((record.trial.epochs for record in records), default=1)
-    most = max((len(record.seeds) for record in records), default=1)
     chosen = [arm for arm in arms if arm in known] or list(known)[:2]
+    most, longest = _reach([known[arm] for arm in chosen])
+    seeds, epoch = _slider("first seeds", most, 1, most), _slider("epoch", longest, 1, longest)
     wide = widgets.Layout(width="30em")
+    choice = widgets.SelectMultiple(options=list(known), value=chosen, description="arms", rows=8, layout=wide)
+
+    def stretch(change: dict) -> None:  # sliders go as far as the chosen arms do
+        seeds.max, epoch.max = _reach([known[arm] for arm in change["new"]])
+
+    choice.observe(stretch, "value")
     return show(
         lambda arms, measure, seeds, epoch: draw_curves([known[arm] for arm in arms], COLUMNS[measure], seeds, epoch),
-        arms=widgets.SelectMultiple(options=list(known), value=chosen, description="arms", rows=8, layout=wide),
+        arms=choice,
         measure=widgets.Dropdown(options=list(COLUMNS), value="test accuracy", description="measure"),
-        seeds=_slider("first seeds", most, 1, most),
-        epoch=_slider("epoch", longest, 1, longest),
+        seeds=seeds,
+        epoch=epoch,
     )
+
+
+def _reach(records: Sequence[Record]) -> tuple[int, int]:
+    """The most seeds and the most epochs of any of them."""
+    seeds, epochs = [len(record.seeds) for record in records], [record.trial.epochs for record in records]
+    return max(seeds, default=1), max(epochs, default=1)
 
 
 def draw_curves(records: Sequence[Record], column: str, seeds: int, epoch: int) -> Figure:

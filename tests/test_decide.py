@@ -146,8 +146,8 @@ def copy(tmp_path):
     init = tmp_path / "s6lib/studies/__init__.py"
     init.write_text(
         init.read_text()
-        .replace("import frontier,", "import frontier, mine,")
-        .replace("speedrun, frontier)", "speedrun, frontier, mine)")
+        .replace("import frontier, ingredients,", "import frontier, ingredients, mine,")
+        .replace("frontier, ingredients)", "frontier, ingredients, mine)")
     )
     with (tmp_path / "studies.toml").open("a") as file:
         file.write(toml)

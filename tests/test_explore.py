@@ -50,6 +50,17 @@ def test_it_begins_with_arms_that_are_there(pair, drawn, monkeypatch):
     assert explore.compare(pair, "normalisers/bn", "nobody").children[0].value == "normalisers/bn"
 
 
+def test_sliders_go_as_far_as_the_chosen_arms(pair, drawn, monkeypatch):
+    monkeypatch.delenv("S6_QUIET")
+    shorter = make_record({"test_accuracy": [[98.0, 98.5]]}, name="bn_l2")
+    arms, _, seeds, epoch, _ = explore.curves([*pair, shorter], ["normalisers/bn_l2"]).children
+    assert (seeds.max, epoch.max) == (1, 2)
+    arms.value = ["normalisers/bn_l2", "normalisers/bn"]
+    assert (seeds.max, epoch.max, seeds.value) == (2, 3, 1)
+    arms.value = []
+    assert (seeds.max, epoch.max) == (1, 1)
+
+
 def test_an_arm_that_is_not_there_is_named(pair, drawn, capsys):
     explore.compare(pair, "normalisers/bm", "")
     assert "normalisers/bm is not in this run; did you mean normalisers/bn?" in capsys.readouterr().out

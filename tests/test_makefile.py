@@ -1,0 +1,25 @@
+"""What the Makefile hands on, without running it (`make -n`)."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def make(*words):
+    return subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_prune_deletes_only_when_told_so():
+    assert "s6lib prune" in make("prune").stdout
+    assert "--yes" not in make("prune").stdout
+    assert "--yes" in make("prune", "YES=1").stdout
+
+
+@pytest.mark.parametrize("word", ["no", "0", "yes", "true"])
+def test_prune_refuses_another_word_than_1(word):
+    done = make("prune", f"YES={word}")
+    assert done.returncode == 2
+    assert f"YES={word}; valid: 1" in done.stderr
