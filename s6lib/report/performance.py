@@ -120,7 +120,7 @@ def groupings(e: Committed) -> str:
     """The same seeds alone, by eight and all together."""
     head = ["seeds fused", "mean, % (sd)", "seeds with the same last epoch as alone", "difference to alone, points"]
     rows = [
-        (one["together"], f"{one['mean']:.2f} ({one['sd']:.2f})", one["same"], _apart(one))
+        (one["together"], f"{one['mean']:.2f} ({one['sd']:.2f})", one["same"], *_apart(one))
         for one in e.measured("groupings")["rows"]
     ]
     return table([*head, "p that both come from one distribution"], rows)
@@ -222,5 +222,7 @@ def _equivalence(e: Committed, file: str) -> tuple:
     return arm, found["epochs"], found["seeds"], *both, difference, f"{tested['p_equivalence']:.2g}"
 
 
-def _apart(one: dict) -> str:
-    return "" if one["together"] == 1 else f"{fixed(one['difference'])} ({span(one['low'], one['high'])})"
+def _apart(one: dict) -> tuple[str, str]:
+    if one["together"] == 1:
+        return "", ""
+    return f"{fixed(one['difference'])} ({span(one['low'], one['high'])})", f"{one['p_one_distribution']:.2f}"

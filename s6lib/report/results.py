@@ -14,6 +14,8 @@ from s6lib.report.committed import Committed
 from s6lib.report.text import fixed, span, table
 from s6lib.studies import STUDIES, base
 
+STAR = 0.05  # chi-squared's p below which seeds spread otherwise than predicted
+
 
 def mean(e: Committed, arm: str, measure: str = "test_accuracy", digits: str = "2") -> str:
     return fixed(e.last(arm, measure).mean(), digits)
@@ -125,6 +127,12 @@ def spreads(e: Committed, study: str) -> str:
     return table(["arm", "seeds", "sd, points", "predicted from the images", "p, chi-squared"], rows)
 
 
+def stars(e: Committed, *studies: str) -> str:
+    """How many arms have a star in `spreads`."""
+    found = [images.spread(one) for study in studies for one in e.study(study) if len(one.non_diverged) > 1]
+    return f"{sum(spread.p < STAR for spread in found)} in {len(found)}"
+
+
 # --- pieces ----------------------------------------------------------------------------------------
 
 
@@ -143,7 +151,7 @@ def _published_last(record: Record) -> str:
 
 def _spread(record: Record) -> tuple:
     found = images.spread(record)
-    numbers = fixed(found.observed, "3"), fixed(found.predicted, "3"), f"{found.p:.2g}{' *' * (found.p < 0.05)}"
+    numbers = fixed(found.observed, "3"), fixed(found.predicted, "3"), f"{found.p:.2g}{' *' * (found.p < STAR)}"
     return f"`{record.name}`", len(record.non_diverged), *numbers
 
 
