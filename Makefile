@@ -14,7 +14,7 @@ PRECISION ?=##           auto, float32, bfloat16, float64
 JOBS      ?=##           trials at a time; empty: one per GPU, else what keeps the cores busy
 WORKERS   ?=##           processes that share a trial's seeds; empty: the cores divided by JOBS
 RESULTS   ?= results##   folder that holds the runs
-NAME      ?=##           the run that report shows or decide adds to: reference, quick, full
+NAME      ?=##           the folder below RESULTS, such as reference for report; empty: the profile's name
 HOURS     ?=##           hours after which decide stops; empty: when nothing is left to decide
 STALE     ?= keep##      keep, or rerun: run again what older code made
 SCHEDULER ?=##           Dask: tcp://host:port, tls://host:port, local:N, slurm
@@ -30,7 +30,7 @@ VENV    := .venv/bin
 READY   := .venv/.ready
 SELECT   = --profile "$(PROFILE)" --study "$(STUDY)" --trial "$(TRIAL)" --dataset "$(DATASET)" --seeds "$(SEEDS)" \
            --epochs "$(EPOCHS)" --precision "$(PRECISION)" --results "$(RESULTS)" --jobs "$(JOBS)" \
-           --workers "$(WORKERS)"
+           --workers "$(WORKERS)" --run "$(NAME)"
 RUN      = $(VENV)/python -m s6lib run $(SELECT) --stale "$(STALE)" --scheduler "$(SCHEDULER)"
 # One thread each: test processes run side by side, and threads that wait for each other spin.
 PYTEST   = S6_QUIET=1 OMP_NUM_THREADS=1 $(VENV)/python -m pytest
@@ -65,7 +65,7 @@ decide: $(READY) ## add seeds, look by look, until the claims are decided: make 
 	  --workers "$(WORKERS)" --scheduler "$(SCHEDULER)" --stale "$(STALE)" --hours "$(HOURS)"
 
 report: $(READY) ## write a run's page, report.html, from its records: make report NAME=reference
-	@$(VENV)/python -m s6lib report $(SELECT) --run "$(NAME)"
+	@$(VENV)/python -m s6lib report $(SELECT)
 
 status: $(READY) ## list trials as done, running, failed, missing or stale, and the time left
 	@$(VENV)/python -m s6lib status $(SELECT)

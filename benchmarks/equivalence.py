@@ -22,6 +22,7 @@ import torch
 from s6lib import data, training
 from s6lib.evidence import statistics
 from s6lib.provenance import provenance
+from s6lib.records import replace_file
 from s6lib.trial import Trial, make_trial
 
 MARGIN = 0.05  # percentage points
@@ -56,6 +57,7 @@ def file_of(options: argparse.Namespace) -> Path:
 def kept(path: Path, about: dict) -> dict:
     """What is in the file of an earlier call. Raises SystemExit where that trained something else."""
     state = json.loads(path.read_text()) if path.exists() else about | {"accuracies": {}}
+    state.setdefault("dataset", "mnist")  # which older files do not say
     other = [f"{name} {state.get(name)!r}, not {value!r}" for name, value in about.items() if state.get(name) != value]
     if other:
         raise SystemExit(f"{path}: was begun with {'; '.join(other)}: give the same again, or another --out")
@@ -92,7 +94,7 @@ def main() -> None:
     path = file_of(options)
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {"study": trial.study, "arm": trial.name, "settings": changed}
-    about |= {"epochs": trial.epochs, "seeds": options.seeds}
+    about |= {"epochs": trial.epochs, "seeds": options.seeds, "dataset": options.dataset}
     state = kept(path, about)
     found = state["accuracies"]
     for start in range(0, options.seeds, TOGETHER):
@@ -105,7 +107,7 @@ def main() -> None:
             state["verdict"] = verdict(found, options.precision, options.seeds)
             state["provenance"] = {**provenance(trial.normaliser, trial.network), "threads": torch.get_num_threads()}
             state["finished"] = time.strftime("%Y-%m-%d")
-            path.write_text(json.dumps(state, indent=1) + "\n")
+            replace_file(path, (json.dumps(state, indent=1) + "\n").encode())
             print(precision, "seeds so far", len(values), state["verdict"], flush=True)
 
 

@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_selection(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--profile", default="quick", help="a profile of studies.toml (default: quick)")
+    command.add_argument("--profile", default="quick", help="a profile of studies.toml (quick; decide: full)")
     command.add_argument("--study", default="", help="these studies only, comma-separated")
     command.add_argument("--trial", default="", help="these trials only, comma-separated")
     for name in OVERRIDES:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from s6lib import data, plots, tutorial
 from s6lib.evidence import controls, measures, statistics
 from s6lib.evidence.measures import history
+from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.models.norms import NormContext, make_norm
 from s6lib.plots import epochs
 from s6lib.plots.style import NAMES, column_scale, data_title, said_empty, trial_style
@@ -57,8 +58,9 @@ def curves(records: Sequence[Record], arms: Sequence[str] = ()) -> widgets.Widge
     wide = widgets.Layout(width="30em")
     choice = widgets.SelectMultiple(options=list(known), value=chosen, description="arms", rows=8, layout=wide)
 
-    def stretch(change: dict) -> None:  # sliders go as far as the chosen arms do
-        seeds.max, epoch.max = _reach([known[arm] for arm in change["new"]])
+    def stretch(change: dict) -> None:  # as far as any arm chosen so far, so that nothing that was set is lost
+        further = _reach([known[arm] for arm in change["new"]])
+        seeds.max, epoch.max = max(seeds.max, further[0]), max(epoch.max, further[1])
 
     choice.observe(stretch, "value")
     return show(
@@ -126,8 +128,10 @@ def draw_comparison(a: Record, b: Record, measure: str, images: int) -> Figure |
     """Prints the difference; draws the images that change most from `b` to `a`."""
     function, unit = measures.MEASURES[measure]
     found = statistics.difference(function(a), function(b))
-    span = f"95 % interval {found.low:+.3g} to {found.high:+.3g}, {len(a.seeds)} and {len(b.seeds)} seeds"
-    print(f"{measure.replace('_', ' ')}, {a.name} − {b.name}: {found.mean:+.3g} {unit} ({span})")
+    few = min(len(a.non_diverged), len(b.non_diverged)) < ENOUGH_SEEDS
+    span = "" if few else f"95 % interval {found.low:+.3g} to {found.high:+.3g}; "
+    whose = f"{measures.who(a)} and {measures.who(b)}"
+    print(f"{measure.replace('_', ' ')}, {a.name} − {b.name}: {found.mean:+.3g} {unit} ({span}{whose})")
     if a.dataset["checksum"] != b.dataset["checksum"]:
         print("no images: the two are of different data sets")
         return None

@@ -416,6 +416,32 @@ def test_a_child_is_told_its_share(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     new = attempt.environment({**spec, "workers": 0}, tmp_path, tmp_path, None)
     assert (new["OMP_NUM_THREADS"], new["S6_WORKERS"]) == ("2", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")  # OpenMP: outer and inner loops
+    new = attempt.environment({**spec, "workers": 0}, tmp_path, tmp_path, None)
+    assert (new["OMP_NUM_THREADS"], new["S6_WORKERS"]) == ("4,2", "4")
+
+
+def test_a_summary_that_succeeds_is_no_longer_failed(tmp_path, monkeypatch):
+    spec = {"results": str(tmp_path), "name": "summary", "target": str(tmp_path / "summary.ipynb"), "part": None}
+    failed = tmp_path / ".failed/summary"
+    failed.mkdir(parents=True)
+    (failed / "log.txt").write_text("before")
+
+    def run_child(_, folder, __):
+        (folder / "notebook.ipynb").write_text("{}")
+        return {"kind": "ok"}
+
+    monkeypatch.setattr(attempt, "run_child", run_child)
+    assert attempt.attempt(spec, 1, None)["kind"] == "done"
+    assert Path(spec["target"]).exists()
+    assert not failed.exists()
+
+
+def test_a_study_named_twice_runs_once():
+    once = make_plan(ROOT / "studies.toml", "quick", "regularisers")
+    assert [run.name for run in make_plan(ROOT / "studies.toml", "quick", "regularisers,regularisers")] == [
+        run.name for run in once
+    ]
 
 
 @pytest.mark.parametrize("profile", ["quick", "full"])

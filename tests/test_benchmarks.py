@@ -182,12 +182,14 @@ def test_equivalence_of_an_arm_runs(tmp_path):
 
 def test_the_seeds_of_a_test_of_equivalence_are_fixed_by_its_first_call(tmp_path):
     # More seeds after a look at fewer would be a second look that nothing corrects for.
-    about = {"study": "regularisers", "arm": "bn", "settings": {}, "epochs": 2, "seeds": 24}
+    about = {"study": "regularisers", "arm": "bn", "settings": {}, "epochs": 2, "seeds": 24, "dataset": "mnist"}
     assert equivalence.verdict({"float32": [99.0] * 8, "bfloat16": [99.0] * 24}, "bfloat16", 24) == {}
     path = tmp_path / "equivalence.json"
     path.write_text(json.dumps(equivalence.kept(path, about)))
     with pytest.raises(SystemExit, match="was begun with seeds 24, not 32"):
         equivalence.kept(path, about | {"seeds": 32})
+    with pytest.raises(SystemExit, match="was begun with dataset 'mnist', not 'kmnist'"):
+        equivalence.kept(path, about | {"dataset": "kmnist"})
 
 
 @LONG

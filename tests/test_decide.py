@@ -178,6 +178,12 @@ def test_arms_are_charged_for_the_seeds_that_claims_need_of_them():
     assert decide.most_seeds(STUDIES["speedrun"], "published") == 0
 
 
+def test_the_hours_may_end_at_any_moment(monkeypatch):
+    # also while parts are read, before the run's own handling of signals
+    monkeypatch.setattr(decide.runner, "run", lambda _: time.sleep(60))
+    assert decide.train(None, time.monotonic() + 0.2) == 128 + signal.SIGTERM
+
+
 @pytest.mark.slow
 def test_the_worked_example_decides_and_goes_on_after_a_kill(copy):
     # killed once in its first training; afterwards verdicts.json says what the printed text says

@@ -12,6 +12,11 @@ def make(*words):
     return subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.parametrize("target", ["run-all", "status", "plan", "prune", "summary", "report", "decide"])
+def test_every_target_works_in_the_folder_that_is_named(target):
+    assert '--run "mine"' in make(target, "NAME=mine").stdout
+
+
 def test_prune_deletes_only_when_told_so():
     assert "s6lib prune" in make("prune").stdout
     assert "--yes" not in make("prune").stdout

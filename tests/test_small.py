@@ -179,10 +179,27 @@ def test_a_run_keeps_its_hardest_digits(tmp_path, digits, monkeypatch):
     record = make_record(logits=missed, labels=digits.test_labels.numpy())
     record.dataset = digits.describe()
     records.add(record, tmp_path)
-    images.keep(records.find(tmp_path)[0], str(tmp_path))
+    images.keep(records.find(tmp_path)[0], tmp_path)
     kept, _ = images.read(tmp_path / images.NAME)
     assert all((kept[n] == digits.test_images[n].numpy()).all() for n in kept)
     assert len(kept) == len(digits.test_labels)
+
+
+def test_the_committed_images_are_not_replaced_by_a_summary(monkeypatch):
+    monkeypatch.setattr(images, "write", lambda *_: pytest.fail("written"))
+    images.keep(committed_records()[:1], paths.reference())
+
+
+def test_what_the_page_ranks_hardest_is_kept():
+    # an image that both seeds of a small trial miss, and none of forty of a large one: half of the trials, few seeds
+    labels = np.arange(1000) % 10
+    right = 9.0 * np.eye(10)[labels]
+    few, many = np.tile(right, (2, 1, 1)), np.tile(right, (40, 1, 1))
+    few[:, 7] = 9.0 * np.eye(10)[(labels[7] + 1) % 10]
+    many[:3, 100:500] = 9.0 * np.eye(10)[(labels[100:500] + 1) % 10]
+    records = [make_record(logits=one, labels=labels) for one in (few, many)]
+    assert images.missed_share(records).argmax() == 7
+    assert 7 in images.chosen(records)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + bytes(18), b"no archive"])

@@ -117,6 +117,7 @@ def attempt(spec: dict, number: int, gpu: str | None) -> dict:
                 return keep_failure(spec, folder, outcome)
             if spec["target"]:
                 (folder / "notebook.ipynb").replace(spec["target"])
+                forget(spec)
             elif not spec["part"]:  # a part has added itself
                 about = {"attempt": number, "seconds": round(time.monotonic() - start, 1), "host": socket.gethostname()}
                 commit(spec, folder, {**outcome, **about})
@@ -207,7 +208,7 @@ def environment(spec: dict, folder: Path, sockets: Path, gpu: str | None) -> dic
         new["CUDA_VISIBLE_DEVICES"] = gpu
     threads = os.environ.get("OMP_NUM_THREADS") or str(spec["threads"])  # what the user has set stays
     new |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-    new["S6_WORKERS"] = str(spec["workers"] or threads)
+    new["S6_WORKERS"] = str(spec["workers"] or threads.partition(",")[0].strip())  # OpenMP's "4,2": per nesting level
     # Dask sets MALLOC_TRIM_THRESHOLD_ for its workers' sake; training would be slower with it.
     inherited = {key: value for key, value in os.environ.items() if key != "MALLOC_TRIM_THRESHOLD_"}
     return {**inherited, **new}

@@ -152,15 +152,19 @@ def replace_with(request: Request, step: Step) -> Request:
 
 
 def train(request: Request, over: float) -> int:
-    """Runs it; at the time `over` it is stopped as by SIGTERM, which loses nothing."""
+    """Runs it; at the time `over`, whatever it is doing, it is stopped as by SIGTERM, which loses nothing."""
     left = over - time.monotonic()
     timer = threading.Timer(min(left, threading.TIMEOUT_MAX), os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True
-    timer.start()
     try:
-        return runner.run(request)
-    finally:
-        timer.cancel()
+        with runner.signals():
+            timer.start()
+            try:
+                return runner.run(request)
+            finally:
+                timer.cancel()
+    except runner.Interrupted as stop:
+        return 128 + stop.number
 
 
 # --- what is said ----------------------------------------------------------------------------------
@@ -187,8 +191,7 @@ def announce(step: Step, rows: Sequence[dict], found: Sequence[Record], display:
     have, still_open = verdicts.select(found, step.study.name), open_claims(step.study, rows)
     for own in (False, True):
         family = [claim for claim in step.study.claims if claim.own == own]
-        ready = [claim for claim in family if all(seeds_of(have.get(arm)) > 1 for arm in claim.arms)]
-        made = forecast.outlook(step.study, ready, have) if ready else None
+        made = forecast.outlook(step.study, family, have)
         for claim, soon, late, seeds in zip(*made, strict=True) if made else ():
             if claim in still_open:
                 chances = f"chance of a decision: {soon:.0%} at the next look, {late:.0%} by the end of its plan"

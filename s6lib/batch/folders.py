@@ -61,7 +61,7 @@ def acquire(path: Path, shared: bool, say: Callable[[str], None], wait: bool = T
     told = False
     while True:
         handle = path.open("a+", encoding="utf-8")
-        free = take(handle, shared, say)
+        free = take(handle, shared, (lambda _: None) if told else say)
         if free and path.exists() and os.fstat(handle.fileno()).st_ino == path.stat().st_ino:
             return handle
         holder = describe_holder(handle)

@@ -60,7 +60,7 @@ def make_plan(
     """The runs that a profile asks for, all checked; `studies` and `trials` (comma-separated) narrow them down."""
     table = read_studies(studies_file)
     one_of("profile", profile, table["profiles"])
-    wanted = names(studies) or list(table["studies"])
+    wanted = list(dict.fromkeys(names(studies))) or list(table["studies"])
     for study in wanted:
         one_of("study", study, table["studies"])
     chosen = [(s, t) for s in wanted for t in table["studies"][s] if t not in table["profiles"]]

@@ -56,7 +56,7 @@ def asked_runs(run: Run, folder: Path) -> dict[Path, dict]:
     free = {"seeds": 0, "precision": ""}
     for path, info in read_runs(folder / run.name, "run.*").items():
         alike = {**info["settings"], **free} == {**run.settings, **free}
-        if alike and state_of_folder(path, run, folder).kind in ("done", "stale"):
+        if alike and state_of_folder(path, run, folder).kind != "other":  # whole parts of a damaged run are used again
             found[path] = info
     return found
 

@@ -15,11 +15,14 @@ from s6lib.studies.base import Claim, Study
 Values = Callable[[str, str], np.ndarray]  # (arm, measure) -> [..., seeds]
 
 
-def settle(study: Study, claims: Sequence[Claim], values: Values, seeds: int) -> verdicts.Decided:
-    """The verdicts of one family once every arm has `seeds` seeds."""
-    p = [_p_values(study, claim, values, seeds) for claim in claims]
+def settle(
+    study: Study, claims: Sequence[Claim], values: Values, seeds: int, unrun: Sequence[Claim] = ()
+) -> verdicts.Decided:
+    """The verdicts of one family once every arm has `seeds` seeds: of `claims`, then of those `unrun`, which cannot be
+    tested and still count in the family's correction."""
+    p = [_p_values(study, claim, values, seeds) for claim in claims] + [(np.nan,) * 3] * len(unrun)
     columns = [np.stack(np.broadcast_arrays(*column), -1) for column in zip(*p, strict=True)]
-    return verdicts.decide(*columns, twofold=np.array([verdicts.is_twofold(claim) for claim in claims]))
+    return verdicts.decide(*columns, twofold=np.array([verdicts.is_twofold(claim) for claim in (*claims, *unrun)]))
 
 
 def _p_values(study: Study, claim: Claim, values: Values, seeds: int) -> tuple:
@@ -43,26 +46,29 @@ class Outlook(NamedTuple):
     seeds: np.ndarray
 
 
-def outlook(study: Study, claims: Sequence[Claim], records: Records, draws: int = 400) -> Outlook | None:
-    """From the seeds at hand; None where some arm has fewer than two.
+def outlook(study: Study, family: Sequence[Claim], records: Records, draws: int = 400) -> Outlook | None:
+    """Of those claims of a family whose arms have at least two seeds each, from these seeds; None where none is.
 
     The luck of new seeds, and the error of the means so far, is that of the seeds at hand drawn with replacement: the
     same seeds for all arms of a paired family and for all measures. For test accuracy it is widened to the sd that
     independent errors per image predict, where that is larger.
     """
-    if any(arm not in records or len(records[arm].non_diverged) < 2 for claim in claims for arm in claim.arms):
+    known = {name for name, record in records.items() if len(record.non_diverged) > 1}
+    claims = [claim for claim in family if known.issuperset(claim.arms)]
+    if not claims:
         return None
+    unrun = [claim for claim in family if claim not in claims]
     last = max(study.looks(claim)[-1] for claim in claims)
     values = _drawn(study, records, last, draws, np.random.default_rng(0))
     ends = sorted({n for claim in claims for n in study.looks(claim)})
-    words = np.stack([settle(study, claims, values, n).verdict for n in ends])
+    words = np.stack([settle(study, claims, values, n, unrun).verdict[..., : len(claims)] for n in ends])
     decided = words != "undecided"  # [looks, draws, claims]
     done = [verdicts.looks_made([records[arm] for arm in claim.arms], study.looks(claim)) for claim in claims]
     after = [next((k for k, n in enumerate(ends) if n > max(made, default=0)), len(ends) - 1) for made in done]
     first = np.where(decided.any(0), decided.argmax(0), len(ends) - 1)
     seeds = np.minimum(np.array(ends)[first], [study.looks(claim)[-1] for claim in claims]).mean(0)
     at_next = np.array([decided[k, :, c].mean() for c, k in enumerate(after)])
-    return Outlook(list(claims), at_next, decided[-1].mean(0), seeds)
+    return Outlook(claims, at_next, decided[-1].mean(0), seeds)
 
 
 def _drawn(study: Study, records: Records, seeds: int, draws: int, source: np.random.Generator) -> Values:

@@ -109,6 +109,8 @@ def mean_from(record: Record, first: int, last: int | None = None, bound: float 
 def epochs_to(record: Record, accuracy: float) -> np.ndarray:
     """The first epoch whose test accuracy reaches `accuracy`; the number of epochs plus one where none does."""
     reached = by_epoch(record, "test_accuracy") >= accuracy
+    if not reached.size:  # every replica diverged
+        return np.empty(0)
     return np.where(reached.any(1), reached.argmax(1), reached.shape[1]) + 1.0
 
 

@@ -99,6 +99,19 @@ def differences(found: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame([_against(first, other) for first, *others in groups for other in others])
 
 
+def averaging(found: Sequence[Record]) -> pd.DataFrame:
+    """What averaging the weights brings in the last epoch, points: mean over seeds, and its 95 % interval."""
+    gains = {record.name: statistics.mean_interval(measures.averaging_gain(record)) for record in found}
+    rows = {
+        name: (
+            number(gain.mean, "+.3f"),
+            span(gain.low, gain.high, "+.3f", percent=False) if gain.n >= ENOUGH_SEEDS else "",
+        )
+        for name, gain in gains.items()
+    }
+    return pd.DataFrame(rows, ["averaged − not averaged, points", "95 % interval"]).T
+
+
 def verdicts(found: Sequence[Record]) -> pd.DataFrame:
     """`judged.verdicts` for reading: a row per claim whose trials were run, then those that were not."""
     rows = sorted(judged.verdicts(found), key=lambda row: row["verdict"] == "missing")
@@ -194,10 +207,11 @@ def gap(a: Record, b: Record) -> tuple[str, str, str]:
     """The difference of two records' last epochs, its interval for new seeds (Welch), and for new images as well (two-
     way bootstrap); no intervals below five seeds."""
     seeds = statistics.difference(last(a, "test_accuracy"), last(b, "test_accuracy"))
+    if min(len(a.non_diverged), len(b.non_diverged)) < ENOUGH_SEEDS:
+        return number(seeds.mean, "+.2f"), "", ""
     both = statistics.two_way_bootstrap(measures.correct(a), measures.correct(b))
-    many = min(len(a.non_diverged), len(b.non_diverged)) >= ENOUGH_SEEDS
-    spans = [span(one.low, one.high, "+.2f", percent=False) if many else "" for one in (seeds, both)]
-    return f"{seeds.mean:+.2f}", spans[0], spans[1]
+    spans = [span(one.low, one.high, "+.2f", percent=False) for one in (seeds, both)]
+    return number(seeds.mean, "+.2f"), spans[0], spans[1]
 
 
 def listed(words: Iterable[str]) -> str:

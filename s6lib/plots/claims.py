@@ -12,28 +12,33 @@ from s6lib.evidence import verdicts
 from s6lib.evidence.measures import POINTS
 from s6lib.plots.style import PLAIN, data_title, said_empty
 from s6lib.records import Record
-from s6lib.studies.base import BLACK, BLUE, GREEN, GREY, MARGIN, RED
+from s6lib.studies.base import BLACK, BLUE, GREEN, GREY, RED
 
 COLOURS = {"supported": GREEN, "contradicted": RED, "no difference": BLUE}
 TICKS = (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 FEW_TICKS = (0, 0.1, 1, 10, 100)  # where effects are large
-COLUMNS = ["study", "claim", "part", "estimate", "low", "high", "unit", "verdict"]
+COLUMNS = ["study", "claim", "part", "estimate", "low", "high", "unit", "verdict", "band"]
 
 
 def parts(records: Sequence[Record]) -> pd.DataFrame:
     """A row per part of every claim whose arms are there, with its claim's verdict."""
     rows = [
-        {**part, "part": part["text"], "study": row["study"], "claim": row["claim"], "verdict": row["verdict"]}
+        {**part, "part": part["text"], "band": band(part)} | {name: row[name] for name in ("study", "claim", "verdict")}
         for row in verdicts.verdicts(records)
         for part in row["parts"]
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def band(part: dict) -> float | None:
+    """Up to which size a part's difference counts as none; None where every difference counts."""
+    return part["bound"] if part["relation"] == "within" else part["margin"]
+
+
 def forest(records: Sequence[Record], study: str) -> Figure:
     """One study's claims part by part: estimates with 95 % intervals, points above (on a scale that is linear up to
-    0.1) and losses below; shaded, what counts as no difference. `records` are all there are: verdicts are corrected
-    for the claims tested together."""
+    0.1) and losses below; shaded, part by part, what counts as no difference. `records` are all there are: verdicts are
+    corrected for the claims tested together."""
     table = parts(records)
     table = table[table.study == study]
     kinds = sorted(table.unit.unique(), key=lambda unit: unit != POINTS)
@@ -48,6 +53,7 @@ def forest(records: Sequence[Record], study: str) -> Figure:
         _estimates(ax, table[table.unit == unit], unit)
     for word, colour in {**COLOURS, "undecided": GREY}.items():
         grid[0, 0].plot([], [], "o", color=colour, label=f"claim {word}")
+    grid[0, 0].fill_between([], [], color=GREY, alpha=0.15, label="counts as no difference")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
@@ -57,8 +63,9 @@ def _estimates(ax: Axes, table: pd.DataFrame, unit: str) -> None:
         colour = next((colour for word, colour in COLOURS.items() if row.verdict.startswith(word)), GREY)
         ax.plot([row.low, row.high], [y, y], color=colour, lw=2)
         ax.plot(row.estimate, y, "o", color=colour, ms=6)
+        if pd.notna(row.band):
+            ax.fill_betweenx([y - 0.5, y + 0.5], -row.band, row.band, color=GREY, alpha=0.15, linewidth=0)
     if unit == POINTS:
-        ax.axvspan(-MARGIN, MARGIN, color=GREY, alpha=0.15, linewidth=0, label=f"within {MARGIN:g} points")
         ax.set_xscale("symlog", linthresh=0.1)
         ticks = TICKS if table[["estimate", "low", "high"]].abs().max(axis=None) < 5 else FEW_TICKS
         both = FixedLocator([*(-one for one in ticks[:0:-1]), *ticks])

@@ -81,24 +81,31 @@ def write(folder: Path, records: Sequence[Record], images: np.ndarray) -> Path:
     return folder / NAME
 
 
-def keep(records: Sequence[Record], results_dir: str) -> None:
-    """Writes the images of a run that has just been summarised; not of the committed one (""), nor without data."""
-    if results_dir and (alike := of_one_data_set(records)):
+def keep(records: Sequence[Record], folder: Path) -> None:
+    """Writes the images of a run that has just been summarised; not of the committed one, nor without data."""
+    if folder != paths.reference() and (alike := of_one_data_set(records)):
         with contextlib.suppress(data.DataError, OSError):
-            write(Path(results_dir).expanduser(), alike, images_of(alike[0]))
+            write(folder, alike, images_of(alike[0]))
 
 
 def chosen(records: Sequence[Record]) -> np.ndarray:
-    """The numbers of the 300 images that all trials together miss most, and of every trial's own 25, rising."""
+    """The numbers of the 300 images that trials miss most, by the sum of misses and by the mean share of seeds, and of
+    every trial's own 25, rising: figures rank by seeds, the page by trials."""
     missed = [(r.predicted[r.non_diverged] != r.labels).sum(0) for r in records]
-    together = _most(np.sum(missed, axis=0), COUNT)
-    return np.unique(np.concatenate([together, *(_most(counts, OF_ONE) for counts in missed)]))
+    both = _most(np.sum(missed, axis=0), COUNT), _most(missed_share(records), COUNT)
+    return np.unique(np.concatenate([*both, *(_most(counts, OF_ONE) for counts in missed)]))
 
 
-def _most(counts: np.ndarray, count: int) -> np.ndarray:
-    """The images missed as often as the `count`-th is, or more often: a figure may break ties as it likes."""
-    least = np.sort(counts)[::-1][: min(count, len(counts))][-1]
-    return np.flatnonzero(counts >= max(least, 1))
+def missed_share(records: Sequence[Record]) -> np.ndarray:
+    """The share of seeds that misses each image, averaged over records of one data set, [n]."""
+    shares = [(r.predicted[r.non_diverged] != r.labels).mean(0) for r in records if r.non_diverged]
+    return np.mean(shares, axis=0) if shares else np.zeros(len(records[0].labels))
+
+
+def _most(missed: np.ndarray, count: int) -> np.ndarray:
+    """The images missed as much as the `count`-th is, or more: a figure may break ties as it likes."""
+    least = np.sort(missed)[::-1][: min(count, len(missed))][-1]
+    return np.flatnonzero((missed >= least) & (missed > 0))
 
 
 def of_one_data_set(records: Sequence[Record]) -> list[Record]:

@@ -50,7 +50,7 @@ def came_out(e: Committed, arm: str) -> str:
 
 
 def answers(e: Committed, study: str, *claims: str) -> str:
-    """What became of some claims of a study, by their first letters."""
+    """What became of some claims of a study, by their ids."""
     rows = [row for row in e.verdicts if row["study"] == study and row["claim"] in claims]
     words = [row["verdict"].replace("missing", "not in the committed run yet").capitalize() for row in rows]
     return " ".join(f"({row['claim']}) {row['sentence']} **{word}.**" for row, word in zip(rows, words, strict=True))

@@ -84,7 +84,7 @@ class Plan:
     """How the claims of a study are decided, fixed before seeds are added.
 
     Claims are tested when every arm they compare has all seeds 0 to n - 1 for the n of a look, and at no other time.
-    Arms of the `paired` families train as one network, seed by seed alike, and are compared seed by seed.
+    In arms of the `paired` families equal seeds have the same streams, and they are compared seed by seed.
     """
 
     looks: tuple[int, ...] = (10, 20, 30)

@@ -23,7 +23,7 @@ ARMS = {
 # fmt: off
 CLAIMS = (
     Claim("a", "Random shifts of the images raise accuracy.", (more("recipe", "no_shift"),),
-          reading="without them; a difference below 0.05 points counts as none, here and below", own=True),
+          reading="without them; a difference below 0.05 points counts as none, here and in b to g", own=True),
     Claim("b", "Random rotations of the images raise accuracy.", (more("recipe", "no_rotation"),),
           reading="without them", own=True),
     Claim("c", "A learning rate that rises and falls once ends higher than a constant one.",
@@ -50,6 +50,5 @@ STUDY = Study(
     arms=ARMS,
     claims=CLAIMS,
     plan=Plan(looks=(10,)),
-    controls={arm: "recipe" for arm in ARMS if arm != "recipe"},
     runs=dict.fromkeys(ARMS, "ingredients"),
 )

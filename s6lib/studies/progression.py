@@ -150,9 +150,6 @@ CLAIMS = (
 )
 # fmt: on
 
-CONTROLS = {arm: "groups_1" for arm in ARMS if arm.startswith("groups_") and arm != "groups_1"}
-CONTROLS |= {arm: "gap_lambda_0" for arm in ARMS if arm.startswith("gap_lambda_") and arm != "gap_lambda_0"}
-CONTROLS |= {"layer_full": "layer"}
 RUNS = dict.fromkeys(ARMS, "layer_norm_cost") | dict.fromkeys(("skeleton", "bn_dropout", "gap"), "model_progression")
 RUNS |= {arm: "gn_groups" for arm in ARMS if ARMS[arm].family == "groups"}
 
@@ -165,6 +162,5 @@ STUDY = Study(
     networks={"skeleton": skeleton, "bn_dropout": bn_dropout, "gap": gap},
     claims=CLAIMS,
     plan=Plan(looks=(10,), paired=("lambda",)),
-    controls=CONTROLS,
     runs=RUNS,
 )

@@ -60,6 +60,5 @@ STUDY = Study(
     networks={"speedrun": speedrun},
     claims=CLAIMS,
     plan=Plan(looks=(40,)),
-    controls={arm: "published" for arm in ARMS if arm != "published"},
     runs=dict.fromkeys(ARMS, "anew"),
 )

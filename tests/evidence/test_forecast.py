@@ -110,6 +110,23 @@ def test_the_outlook_knows_what_is_clear():
     assert forecast.outlook(study, [claim], {}) is None
 
 
+def test_claims_that_were_not_run_count_in_the_outlook():
+    # a difference that one claim alone would show, and one of ten does not
+    study = STUDIES["normalisers"]
+    claim = next(claim for claim in study.claims if claim.id == "c")
+    source = np.random.default_rng(3)
+    records = {
+        arm: make_record(
+            {"train_accuracy": 98.9 - 0.12 * (arm == "ln_l1") + 0.2 * source.standard_normal((10, 20))}, arm
+        )
+        for arm in claim.arms
+    }
+    family = [claim, *(one for one in study.claims if not set(one.arms) <= set(records))]
+    alone, among = (forecast.outlook(study, claims, records, draws=200) for claims in ([claim], family))
+    assert among.claims == [claim]
+    assert among.by_the_end[0] < alone.by_the_end[0]
+
+
 def test_the_outlook_knows_what_is_paired():
     # a small difference of arms that share each seed's luck is as good as decided; without shared luck it is not
     study = STUDIES["normalisers"]

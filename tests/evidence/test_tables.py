@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from synthetic import make_record
 
 from s6lib import data
-from s6lib.evidence import tables
+from s6lib.evidence import measures, tables
+from s6lib.evidence.measures import MEASURES
 from s6lib.studies import trained_by
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "summary.ipynb"
@@ -56,6 +58,21 @@ def test_all_replicas_diverged(pair):
     row = tables.shown([lost]).iloc[0]
     assert (row.seeds, row.diverged) == (0, 5)
     assert row["test %, last epoch"] == ""
+    assert tables.gap(lost, pair[1]) == ("", "", "")
+    assert tables.averaging([lost]).loc[lost.name].tolist() == ["", ""]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_every_measure_of_no_seed_is_empty(pair, measure):
+    lost = dataclasses.replace(pair[0], diverged=[{"seed": s, "epoch": 1, "step": 1} for s in range(5)])
+    assert MEASURES[measure][0](lost).shape == (0,)
+
+
+def test_what_averaging_the_weights_brings():
+    record = make_record({"test_accuracy": np.full((5, 2), 99.5), "raw_test_accuracy": np.full((5, 2), 99.25)})
+    record.history = record.history.assign(raw_test_accuracy=99.25)
+    assert tables.averaging([record]).loc[record.name].tolist() == ["+0.250", "+0.250\xa0to\xa0+0.250"]
+    assert measures.averaging_gain(make_record()).tolist() == [0, 0, 0]
 
 
 def test_missing_trials_are_named(pair, tmp_path):

@@ -20,6 +20,7 @@ from table import PAGE, page, shown_by
 
 from s6lib import data, records, training
 from s6lib.batch import attempt, folders, progress, runner
+from s6lib.batch.plan import PlanError
 from s6lib.training.trainer import Trainer
 from s6lib.trial import make_trial
 
@@ -230,6 +231,10 @@ def test_no_locks_at_all(held, tmp_path, monkeypatch):
         assert "No locks available" in said[0]
         assert "lock service" in said[0]
     assert not (tmp_path / "results").exists()
+    said.clear()
+    with pytest.raises(PlanError, match="in use"):
+        folders.acquire(folder / "lock", False, said.append, wait=False)
+    assert len(said) == 1  # and says it once, however long it waits
     assert folders.in_use(folder / "lock")
     process.kill()
     process.wait()

@@ -56,7 +56,7 @@ def test_a_clock_set_back_while_a_trial_runs(spec, monkeypatch):
 
 
 def test_a_laptop_that_was_closed(spec):
-    """Attack 24: a runner silent for an hour by the clock goes on; silent for 30 s of looks, it is dead."""
+    """Attack 24: an old time stamp does not make a runner count as dead; 30 s of checks without a sign of life do."""
     lock = Path(spec["results"], ".lock")
     os.utime(lock, (time.time() - 3600,) * 2)
     looks = [attempt.must_stop(spec) for _ in range(round(attempt.STALE / attempt.LOOK) + 2)]
@@ -72,7 +72,7 @@ def test_a_laptop_that_was_closed(spec):
 @only_full
 @pytest.mark.slow
 def test_pruning_after_more_seeds_were_added(tmp_path):
-    """Attack 25: seeds beyond the profile's, as `make decide` adds them, are no parts that nobody asks for."""
+    """Attack 25: seeds that `make decide` added beyond the profile's number are still asked for, and are kept."""
     project = Project(tmp_path / "p", train=(TRAIN, {"epochs": 1, "images": 64}))
     project.run("run", "--seeds", "3")
     project.run("run", "--epochs", "2")
@@ -84,7 +84,7 @@ def test_pruning_after_more_seeds_were_added(tmp_path):
 
 
 def test_runs_of_other_numbers_of_seeds_are_asked_for(tmp_path):
-    """Attack 25: seeds beyond the profile's, as `make decide` adds them, are no parts that nobody asks for."""
+    """Attack 25: seeds that `make decide` added beyond the profile's number are still asked for, and are kept."""
     run = plan.Run("normalisers", "bn_l1", Path("x"), {}, {"seeds": 2, "epochs": 2}, "c")
     part = records.add(make_record(), tmp_path)
     other = {"seeds": 3, "epochs": 2, "precision": "float32"}
@@ -99,6 +99,8 @@ def test_runs_of_other_numbers_of_seeds_are_asked_for(tmp_path):
             "parts": [f"normalisers/bn_l1/{part.name}"],
         }
         (folder / "run.json").write_text(json.dumps(info))
+    assert [info["settings"]["epochs"] for info in prune.asked_runs(run, tmp_path).values()] == [2, 2]
+    Path(part, "history.csv").write_text("torn")  # the run's other parts are used again: it stays asked for
     assert [info["settings"]["epochs"] for info in prune.asked_runs(run, tmp_path).values()] == [2, 2]
 
 
@@ -187,7 +189,7 @@ def test_folders_that_cannot_be_looked_into(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("other", [{"dataset": "digits"}, {"batch_size": 512}])
 def test_many_seeds_of_another_trial_by_the_same_name(other):
-    """Attack 31: 30 seeds on digits, or of other settings, hide no arm and have `decide` train no whole study."""
+    """Attack 31: 30 seeds on digits, or of other settings, do not displace an arm's record; `decide` trains none."""
     study = STUDIES["normalisers"]
     arms = list(dict.fromkeys(arm for claim in study.claims for arm in claim.arms))
     epochs = study.protocol["epochs"]

@@ -19,7 +19,7 @@ from s6lib.batch.progress import Display
 from s6lib.evidence import statistics
 from s6lib.evidence.images import LABEL_ERRORS
 from s6lib.plots import images as drawn
-from s6lib.report.page import answers, build, claims, images, marks, size
+from s6lib.report.page import answers, build, claims, facts, images, marks, size
 
 SECTIONS = ["answers", "claims", "leaderboard", "curves", "compare", "digits", "trials", "decided", "reproduce"]
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
@@ -107,6 +107,15 @@ def test_few_seeds_have_no_interval():
     text = page(many(2, seeds=2))
     assert 'class="whisker"' not in text
     assert "Too few seeds" in text
+
+
+def test_weights_of_diverged_seeds_are_left_out():
+    record = one()
+    record.weights = {"layers.0.weight": np.full((5, 2, 1, 3, 3), 0.1, np.float32)}
+    record.weights["layers.0.weight"][1] = np.nan
+    record.diverged = [{"seed": 1, "epoch": 2, "step": 7}]
+    found = facts.weight_sizes(record)
+    assert (found["small"], sum(found["sizes"])) == (0.0, 4 * 18)
 
 
 def test_diverged_seeds_are_said():

@@ -112,11 +112,10 @@ def fate(claims: Sequence[Facts]) -> str:
 
 
 def chance(groups: Sequence[Facts], sets: Sequence[Facts]) -> str:
-    spread = sorted(arm["accuracy"]["sd"] for group in groups for arm in group["arms"] if arm["accuracy"]["n"] > 1)
+    spread = [arm["accuracy"]["sd"] for group in groups for arm in group["arms"] if arm["accuracy"]["n"] > 1]
     parts = []
     if spread:
-        middle = spread[len(spread) // 2]
-        parts.append(f"Seeds of one arm have a standard deviation of {middle:.2f} points (median over arms)")
+        parts.append(f"Seeds of one arm have a standard deviation of {np.median(spread):.2f} points (median over arms)")
     parts += [unread(one) for one in sets if one["always"]]
     return ", and ".join(parts) + "." if parts else ""
 

@@ -1,4 +1,5 @@
-"""The page of a run, its leaderboard and its verdicts: from the records below a folder to three files in it."""
+"""The page of a run, its leaderboard, its verdicts and its points of the frontier: from the records below a folder to
+files in it."""
 
 import json
 import math
@@ -202,7 +203,7 @@ def span(one: Facts, sign: bool = False) -> str:
 
 
 def main(folder: Path) -> int:
-    """`python -m s6lib report`: writes both and says where."""
+    """`python -m s6lib report`: writes them and says where the page is."""
     page = write(folder)
     print(f"report: {paths.relative_to_home(page)} ({page.stat().st_size / 2**20:.1f} MB)")
     return 0

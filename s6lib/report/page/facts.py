@@ -9,6 +9,7 @@ from s6lib.evidence import images, measures, statistics
 from s6lib.evidence.tables import by_study, family
 from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.plots.style import trial_style
+from s6lib.plots.weights import convolutions, layer_weights, percent
 from s6lib.records import Record
 from s6lib.studies import STUDIES, find_arm
 from s6lib.trial import make_trial
@@ -126,17 +127,16 @@ def inside(record: Record) -> Facts:
 
 def weight_sizes(record: Record) -> Facts:
     """Counts of log10|w| of all convolutions from -5 to 1 in steps of 0.2, and the percent smaller than SMALL."""
-    kept = [weight for name, weight in record.weights.items() if name.endswith(".weight") and weight.ndim == 5]
-    if not kept:
+    if not (kept := convolutions(record)):
         return {}
-    sizes = np.concatenate([np.abs(weight).ravel() for weight in kept])
+    sizes = np.concatenate([size.ravel() for size in kept])
     counts = np.histogram(np.log10(np.clip(sizes, 1e-5, 9.9)), np.linspace(-5, 1, 31))[0]
-    return {"small": 100 * float((sizes < SMALL).mean()), "sizes": counts.astype(float).tolist()}
+    return {"small": percent(sizes < SMALL), "sizes": counts.astype(float).tolist()}
 
 
 def split_spread(record: Record) -> Facts:
     """How far ghost splits' running means are from their average: root mean square, percent of the running sd."""
-    kept = {name: weight for name, weight in record.weights.items() if weight.ndim == 3}  # [R, splits, channels]
+    kept = layer_weights(record, lambda _, weight: weight.ndim == 3)  # [R, splits, channels]
     away = []
     for name in (name for name in kept if name.endswith("running_mean")):
         mean, variance = kept[name], kept[name.replace("running_mean", "running_var")]

@@ -9,18 +9,12 @@ import numpy as np
 from PIL import Image
 
 from s6lib.evidence.images import LABEL_ERRORS
-from s6lib.evidence.measures import correct
 from s6lib.plots.images import at_hand
 from s6lib.records import Record
+from s6lib.records.images import missed_share
 
 SHOWN, ACROSS = 300, 20  # images on the page; tiles in a row of the sprite
 BLANK = np.zeros((28, 28), np.uint8)  # where some images are at hand and this is not
-
-
-def missed_share(records: Sequence[Record]) -> np.ndarray:
-    """The share of seeds that misses each image, averaged over records of one data set, [n]."""
-    shares = [(~correct(record)).mean(0) for record in records if record.non_diverged]
-    return np.mean(shares, axis=0) if shares else np.zeros(len(records[0].labels))
 
 
 def data_set(records: Sequence[Record]) -> dict[str, Any]:
