@@ -125,3 +125,24 @@ def test_that_a_large_lambda_makes_volatile_hangs_on_seeds_that_had_been_seen():
     # from seeds 5 to 9 alone it is shown by itself, but not once corrected as above (docs/decide.md says so)
     steps = [np.abs(np.diff(curves(f"normalisers/lambda_{name}")[5:10, -10:])).mean(1) for name in ("0.001", "0")]
     assert LEVEL / (2 * 2 * 9) < stats.ttest_rel(*steps, alternative="greater").pvalue < LEVEL
+
+
+def test_ingredients():
+    # Welch's p of each arm against the whole recipe, Holm over the eight claims, of two directions each; p of one look
+    rows = {row["claim"]: row for row in json.loads((ROOT / "verdicts.json").read_text()) if row["study"] == "ingredients"}
+    pairs = {"a": ("recipe", "no_shift"), "b": ("recipe", "no_rotation"), "c": ("recipe", "constant")}
+    pairs |= {"d": ("recipe", "smoothing"), "e": ("ghost", "recipe"), "f": ("recipe", "layer"), "g": ("recipe", "group")}
+    for claim, names in pairs.items():
+        if rows[claim]["verdict"] != "missing":
+            a, b = (curves(f"ingredients/{name}")[:10, -1] for name in names)
+            (part,) = rows[claim]["parts"]
+            assert part["estimate"] == pytest.approx(a.mean() - b.mean())
+            p = stats.ttest_ind(a, b, equal_var=False, alternative="greater").pvalue
+            assert part["p_for"] == pytest.approx(max(p, stats.norm.sf(7)), rel=0.01)
+    averaged, last = (curves("ingredients/constant", column)[:10, -1] for column in ("test_accuracy", "raw_test_accuracy"))
+    (part,) = rows["h"]["parts"]
+    assert (part["low"], part["high"]) == pytest.approx(student(averaged - last)[2:])
+
+
+def test_the_whole_recipe_is_a_point_of_the_frontier():
+    assert (curves("ingredients/recipe") == curves("frontier/p4k")[:10]).all()

@@ -2,11 +2,14 @@
 
 import numpy as np
 
-from s6lib.evidence import sizes
+from s6lib.evidence import sizes, statistics
 from s6lib.evidence.images import LABEL_ERRORS
-from s6lib.evidence.measures import correct
+from s6lib.evidence.measures import averaging_gain, correct, test_accuracy
+from s6lib.evidence.statistics import mean_interval
+from s6lib.records import Record
 from s6lib.report.committed import Committed
 from s6lib.report.text import fixed, span, table
+from s6lib.studies import STUDIES
 
 FILE = "frontier_candidates"
 # What the candidates differ in, and its value where one does not say.
@@ -37,6 +40,14 @@ def missed(e: Committed, arm: str) -> str:
     return f"{len(always)} test images, {len(set(always.tolist()) & set(LABEL_ERRORS))} of them"
 
 
+def parts(e: Committed) -> str:
+    """The recipe with a part left out or replaced: mean, what the whole recipe has over it (Welch's interval), and what
+    averaging the weights brings."""
+    head = ["arm", "what it is", "seeds", "last epoch, mean, %", "sd", "the whole recipe minus it, points"]
+    rows = [_part(e, record) for record in e.study("ingredients")]
+    return table([*head, "averaged minus last weights, points"], rows) if rows else "Not run yet."
+
+
 def screened(e: Committed) -> str:
     """What every setting of the screen brings on held-out images, from all runs of its size."""
     effects = e.measured(FILE)["effects"]
@@ -60,6 +71,15 @@ def _point(row: dict) -> tuple:
     more = fixed(row["predicted_sd"], "3"), fixed(row["without_label_errors"], "3"), held, p
     size = f"{row['parameters']:,}", f"{row['multiply_adds']:,}", row["epochs"], row["seeds"]
     return *size, *numbers, *more, row["precision"], f"{row['seconds_per_seed']:.0f}"
+
+
+def _part(e: Committed, record: Record) -> tuple:
+    ours, gain = mean_interval(test_accuracy(record)), mean_interval(averaging_gain(record))
+    costs = statistics.difference(*e.pair("ingredients/recipe", record.name))
+    told = "" if record.name == "recipe" else f"**{fixed(costs.mean, '3')}** ({span(costs.low, costs.high, '3')})"
+    about = f"`{record.name}`", STUDIES["ingredients"].arms[record.name].label, ours.n
+    averaged = f"{fixed(gain.mean, '3')} ({span(gain.low, gain.high, '3')})"
+    return *about, fixed(ours.mean, "3"), fixed(ours.sd, "3"), told, averaged
 
 
 def _setting(row: dict) -> str:

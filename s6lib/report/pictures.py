@@ -32,6 +32,7 @@ def pictures(e: Committed) -> dict[Path, list]:
     return {
         e.results / "reference" / "regularisers.png": [e.records[f"regularisers/{arm}"] for arm in REGULARISERS],
         e.results / "reference" / "normalisers.png": [e.records[f"normalisers/{arm}"] for arm in NORMALISERS],
+        e.results / "reference" / "ingredients.png": e.study("ingredients"),
         e.results / "reference" / "sizes.png": e.small,
         e.results / "bench" / "speedrun.png": [_rung(one) for one in e.measured("speedrun")],
         e.results / "bench" / "cpu.png": e.measured("cpu")["rows"],
