@@ -15,7 +15,7 @@ from s6lib import plots
 from s6lib.models import build
 from s6lib.models.describe import count_parameters
 from s6lib.report.values import Evidence
-from s6lib.studies import NETWORKS
+from s6lib.studies import NETWORKS, STUDIES
 
 mpl.use("Agg")
 ROOT = Path(__file__).parent.parent
@@ -26,6 +26,7 @@ import candidates  # noqa: E402
 import equivalence  # noqa: E402
 import frontier  # noqa: E402
 import machine  # noqa: E402
+import null_studies  # noqa: E402
 import recipe  # noqa: E402
 import speedrun  # noqa: E402
 
@@ -322,3 +323,13 @@ def test_committed_speedrun_candidates_are_those_the_script_would_run():
     rows = speedrun.KEPT.state()["candidates"]
     assert {row["candidate"] for row in rows} == set(speedrun.jobs())
     assert all(candidates.same(row, speedrun.jobs()) for row in rows)
+
+
+def test_the_simulated_families_are_those_of_the_studies():
+    # `python benchmarks/null_studies.py` makes them anew
+    kept = json.loads((ROOT / "results/bench/null_studies.json").read_text())["families"]
+    asked = null_studies.families_of(STUDIES.values())
+    looks = [
+        (s.name, claims[0].own, len(claims), sorted({n for c in claims for n in s.looks(c)})) for s, claims in asked
+    ]
+    assert [(row["study"], row["own"], row["claims"], row["looks"]) for row in kept] == looks

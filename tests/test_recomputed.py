@@ -129,9 +129,16 @@ def test_that_a_large_lambda_makes_volatile_hangs_on_seeds_that_had_been_seen():
 
 def test_ingredients():
     # Welch's p of each arm against the whole recipe, Holm over the eight claims, of two directions each; p of one look
-    rows = {row["claim"]: row for row in json.loads((ROOT / "verdicts.json").read_text()) if row["study"] == "ingredients"}
+    rows = {
+        row["claim"]: row for row in json.loads((ROOT / "verdicts.json").read_text()) if row["study"] == "ingredients"
+    }
     pairs = {"a": ("recipe", "no_shift"), "b": ("recipe", "no_rotation"), "c": ("recipe", "constant")}
-    pairs |= {"d": ("recipe", "smoothing"), "e": ("ghost", "recipe"), "f": ("recipe", "layer"), "g": ("recipe", "group")}
+    pairs |= {
+        "d": ("recipe", "smoothing"),
+        "e": ("ghost", "recipe"),
+        "f": ("recipe", "layer"),
+        "g": ("recipe", "group"),
+    }
     for claim, names in pairs.items():
         if rows[claim]["verdict"] != "missing":
             a, b = (curves(f"ingredients/{name}")[:10, -1] for name in names)
@@ -139,7 +146,9 @@ def test_ingredients():
             assert part["estimate"] == pytest.approx(a.mean() - b.mean())
             p = stats.ttest_ind(a, b, equal_var=False, alternative="greater").pvalue
             assert part["p_for"] == pytest.approx(max(p, stats.norm.sf(7)), rel=0.01)
-    averaged, last = (curves("ingredients/constant", column)[:10, -1] for column in ("test_accuracy", "raw_test_accuracy"))
+    averaged, last = (
+        curves("ingredients/constant", column)[:10, -1] for column in ("test_accuracy", "raw_test_accuracy")
+    )
     (part,) = rows["h"]["parts"]
     assert (part["low"], part["high"]) == pytest.approx(student(averaged - last)[2:])
 
