@@ -4,7 +4,8 @@ question, at 3,798 parameters: one part taken out, or replaced, at a time."""
 from s6lib.studies import base, frontier
 from s6lib.studies.base import Arm, Claim, Plan, Study, above, more
 
-PROTOCOL = frontier.PROTOCOL | frontier.ARMS["p4k"].settings
+# A list, as a trial writes its settings down: `describe` marks what differs from the protocol.
+PROTOCOL = frontier.PROTOCOL | {"widths": list(frontier.ARMS["p4k"].settings["widths"])}
 
 # 0.015 is the mean rate of the cycle, whose peak is 0.03.
 CONSTANT = {"schedule": "constant", "learning_rate": 0.015}
