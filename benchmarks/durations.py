@@ -1,9 +1,11 @@
 """results/bench/durations.json: seconds per seed that every arm takes on the digits at its own number of epochs.
 
-`python benchmarks/durations.py`; five seeds together on one thread, three epochs, the faster of the last two counts.
+`python benchmarks/durations.py [STUDY ...]`; five seeds together on one thread, three epochs, the faster of the last two
+counts. With studies named, the other arms stay as they are; the machine in the file is that of the last call.
 """
 
 import json
+import sys
 
 import torch
 
@@ -23,10 +25,12 @@ def seconds_per_seed(study: str, arm: str, images: data.Dataset) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     images = data.load("digits")
-    found = {f"{s.name}/{arm}": seconds_per_seed(s.name, arm, images) for s in STUDIES.values() for arm in s.arms}
+    path = paths.home() / "results" / "bench" / "durations.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))["digits"] if sys.argv[1:] else {}
+    chosen = [STUDIES[name] for name in sys.argv[1:] or STUDIES]
+    found = kept | {f"{s.name}/{arm}": seconds_per_seed(s.name, arm, images) for s in chosen for arm in s.arms}
     about = provenance("batch", "regularisers")
     machine = {key: about[key] for key in ("git_commit", "versions", "platform", "processor")}
-    path = paths.home() / "results" / "bench" / "durations.json"
     rounded = {name: float(f"{value:.2g}") for name, value in found.items()}
     path.write_text(json.dumps({"digits": rounded, "seeds": SEEDS, **machine}, indent=1) + "\n", encoding="utf-8")
 
