@@ -91,8 +91,16 @@ def _network_source(name: str) -> list[str]:
     for file in sorted((PACKAGE / "studies").glob("*.py")):
         module = _parse(file)
         if any(isinstance(node, ast.FunctionDef) and node.name == name for node in module.body):
-            return _reachable(module, [name], "")
+            parts = _reachable(module, [name], "")
+            return parts + _imported(parts)
     return []
+
+
+def _imported(parts: Iterable[str]) -> list[str]:
+    """The whole source of every module of ours that a network's own code imports, for layers that no other has."""
+    nodes = [node for part in parts for node in ast.walk(ast.parse(part)) if isinstance(node, ast.ImportFrom)]
+    ours = [node.module.removeprefix("s6lib.") for node in nodes if (node.module or "").startswith("s6lib.")]
+    return [_source(PACKAGE / f"{name.replace('.', '/')}.py") for name in ours]
 
 
 def _reachable(module: ast.Module, start: Iterable[str], head: str) -> list[str]:
