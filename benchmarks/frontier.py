@@ -3,6 +3,7 @@
     python benchmarks/frontier.py screen             # which settings matter, all of them at once
     python benchmarks/frontier.py around --seeds 4   # then one change at a time around what was chosen
     python benchmarks/frontier.py shapes --seeds 4   # then, after the chosen one missed its bar, other networks
+    python benchmarks/frontier.py views --sizes p3k --seeds 4   # and views of an image whose answers are averaged
 
 Everything trains on the first 50,000 training images of MNIST and is evaluated on its last 10,000, with seeds from 100
 on, which final runs do not use. `screen` is a two-level fractional factorial design, 2^(7-3) of resolution IV: in its
@@ -16,9 +17,17 @@ import itertools
 import math
 import os
 
-from candidates import BENCH, FIRST_SEED, Candidates, plain
+import torch
+from candidates import BENCH, FIRST_SEED, HELD_OUT, Candidates, plain
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import affine
 
+from s6lib import data, training
+from s6lib.evidence import probes
 from s6lib.studies import STUDIES
+from s6lib.training.trainer import score
+from s6lib.trial import make_trial
 
 KEPT = Candidates("frontier", BENCH / "frontier_candidates.json")
 
@@ -36,6 +45,34 @@ FACTORS: dict[str, tuple] = {  # the lower and the upper level; widths: see SIZE
     "label_smoothing": (0.0, 0.05),
     "widths": (0, 1),
     "normaliser": ("batch", "ghost"),
+}
+
+DIAGONAL, OTHER = ((1, 1, 0), (-1, -1, 0)), ((1, -1, 0), (-1, 1, 0))
+UP, DOWN = ((-1, 0, 0), (1, 1, 0), (1, -1, 0)), ((1, 0, 0), (-1, 1, 0), (-1, -1, 0))  # triangles
+AXES, ITSELF = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0)), ((0, 0, 0),)
+VIEWS = {  # sets of views, each of them (pixels down, pixels right, degrees)
+    "the image itself": ITSELF,
+    "one pixel along the axes": ITSELF + AXES,
+    "one pixel along the diagonals": ITSELF + DIAGONAL + OTHER,
+    "one pixel along the diagonals, without the image": DIAGONAL + OTHER,
+    "one pixel along one diagonal": ITSELF + DIAGONAL,
+    "one pixel along one diagonal, without the image": DIAGONAL,
+    "one pixel along the other diagonal, without the image": OTHER,
+    "a triangle": ITSELF + UP,
+    "a triangle, without the image": UP,
+    "a triangle upside down": ITSELF + DOWN,
+    "a triangle upside down, without the image": DOWN,
+    "0 and 1 pixel along both axes": tuple((i, j, 0) for i in (0, 1) for j in (0, 1)),
+    "0 and -1 pixel along both axes": tuple((i, j, 0) for i in (0, -1) for j in (0, -1)),
+    "-1, 0 and 1": tuple((i, j, 0) for i in (-1, 0, 1) for j in (-1, 0, 1)),
+    "-2, 0 and 2": tuple((i, j, 0) for i in (-2, 0, 2) for j in (-2, 0, 2)),
+    "-2 to 2": tuple((i, j, 0) for i in range(-2, 3) for j in range(-2, 3)),
+    "rotated by 6 degrees": ((0, 0, 0), (0, 0, 6), (0, 0, -6)),
+    "rotated by 10 degrees": ((0, 0, 0), (0, 0, 10), (0, 0, -10)),
+    "along the axes, and rotated by 8 degrees": ITSELF + AXES + ((0, 0, 8), (0, 0, -8)),
+    "-1, 0 and 1, each rotated by 8 degrees": tuple(
+        (i, j, d) for i in (-1, 0, 1) for j in (-1, 0, 1) for d in (-8, 0, 8)
+    ),
 }
 
 
@@ -98,9 +135,37 @@ def compare(jobs: dict[str, dict], size: str, seeds: list[int], processes: int) 
     KEPT.run({f"{size}, {name}": settings for name, settings in jobs.items()}, seeds, processes)
 
 
+@torch.no_grad()
+def average_views(size: str, seeds: list[int]) -> None:
+    """Trains one point on the rest of the images and adds what every set of views gives on those held out."""
+    dataset = data.hold_out(data.load("mnist"), HELD_OUT)
+    record = training.train(make_trial("frontier", size), dataset, seeds, workers=1)
+    nets, images = [probes.network(record, r) for r in record.non_diverged], dataset.normalise(dataset.test_images)
+    logits = {view: answers(nets, moved(images[:, None], view)) for view in set(itertools.chain(*VIEWS.values()))}
+    found = []
+    for name, views in VIEWS.items():
+        loss, accuracy = score(torch.stack([logits[view] for view in views]).mean(0), dataset.test_labels)
+        row = {"size": size, "views": name, "count": len(views), "shifts": views, "seeds": seeds}
+        found.append(row | {"held_out": accuracy.tolist(), "held_out_loss": loss.tolist()})
+        print(f"{size}: {name}: {accuracy.mean():.3f} %, loss {loss.mean():.4f}", flush=True)
+    KEPT.write(views=[row for row in KEPT.state().get("views", []) if row["size"] != size] + found)
+
+
+def moved(images: Tensor, view: tuple[int, int, int]) -> Tensor:
+    """Images [n, 1, 28, 28] shifted (down, right) and rotated; what comes in from outside is as black as the rest."""
+    down, right, degrees = view
+    black = [images.min().item()]
+    return affine(images, degrees, [right, down], 1.0, [0.0], InterpolationMode.BILINEAR, fill=black)
+
+
+def answers(nets: list, images: Tensor) -> Tensor:
+    """Logits of every network, [R, n, 10]."""
+    return torch.stack([torch.cat([net(part)[:, 0] for part in images.split(500)]) for net in nets])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=("screen", "around", "shapes"))
+    parser.add_argument("stage", choices=("screen", "around", "shapes", "views"))
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=["p10k"])
     parser.add_argument("--seeds", type=int, default=2, help="per run (default: 2)")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -109,6 +174,8 @@ def main() -> None:
     for size in options.sizes:
         if options.stage == "screen":
             screen(size, seeds, options.processes)
+        elif options.stage == "views":
+            average_views(size, seeds)
         else:
             compare({"around": changes, "shapes": shapes}[options.stage](size), size, seeds, options.processes)
 

@@ -99,8 +99,8 @@ def _network_source(name: str) -> list[str]:
 def _imported(parts: Iterable[str]) -> list[str]:
     """The whole source of every module of ours that a network's own code imports, for layers that no other has."""
     nodes = [node for part in parts for node in ast.walk(ast.parse(part)) if isinstance(node, ast.ImportFrom)]
-    ours = [node.module.removeprefix("s6lib.") for node in nodes if (node.module or "").startswith("s6lib.")]
-    return [_source(PACKAGE / f"{name.replace('.', '/')}.py") for name in ours]
+    modules = [node.module.split(".") for node in nodes if node.module]
+    return [_source(PACKAGE.joinpath(*path).with_suffix(".py")) for package, *path in modules if package == "s6lib"]
 
 
 def _reachable(module: ast.Module, start: Iterable[str], head: str) -> list[str]:

@@ -10,12 +10,15 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
 
 from s6lib import plots
 from s6lib.models import build
 from s6lib.models.describe import count_parameters
+from s6lib.models.views import Views
 from s6lib.report.values import Evidence
 from s6lib.studies import NETWORKS, STUDIES
+from s6lib.trial import make_trial
 
 mpl.use("Agg")
 ROOT = Path(__file__).parent.parent
@@ -298,6 +301,24 @@ def test_committed_candidates_are_those_the_script_would_run():
     assert {row["candidate"] for row in rows} == set(jobs)
     assert all(candidates.same(row, jobs) for row in rows)
     assert not candidates.same(rows[0] | {"settings": {}}, jobs)
+
+
+def test_the_views_of_the_network_are_those_that_held_out_images_prefer():
+    rows = frontier.KEPT.state()["views"]
+    assert [(row["views"], row["shifts"]) for row in rows] == [
+        (name, [list(view) for view in views]) for name, views in frontier.VIEWS.items()
+    ]
+    best = max(rows, key=lambda row: sum(row["held_out"]))
+    first = make_trial("frontier", "p3k_views").build().layers[0]
+    assert [tuple(view) for view in best["shifts"]] == [(*shift, 0) for shift in first.shifts]
+
+
+def test_views_of_the_benchmark_are_shifted_as_those_of_the_network():
+    images = torch.zeros(2, 1, 28, 28)
+    images[..., 5:20, 7:22] = torch.rand(2, 1, 15, 15, generator=torch.Generator().manual_seed(0))
+    for down, right, _ in frontier.VIEWS["one pixel along one diagonal"]:
+        views = Views([(down, right)]).eval()(images)
+        assert torch.allclose(frontier.moved(images, (down, right, 0)), views, atol=1e-5)
 
 
 def held_out(name, epochs, accuracies):

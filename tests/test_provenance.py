@@ -100,6 +100,11 @@ def test_a_network_changes_only_its_own_trials(package):
     assert {network for _, network in found} == {"regularisers"}
 
 
+def test_layers_that_one_network_imports_change_only_its_trials(package):
+    found = changed(package, "models/views.py", "x.unflatten(0, (self.views, -1)).mean(0)", "x[: len(x) // self.views]")
+    assert {network for _, network in found} == {"frontier_views"}
+
+
 def test_a_new_normaliser_changes_no_fingerprint(package):
     # One class and one line: the records of all other trials stay fresh.
     line = '    "none": None,\n'

@@ -15,7 +15,7 @@ ARMS = {  # study -> the arms that were run
     "progression": {"bn_dropout", "gap", "gap_lambda_0", "gap_lambda_0.0001", "gap_lambda_0.001"},
     "speedrun": {"anew"},
     "frontier": {"p1k", "p2k", "p3k", "p4k", "p10k"},
-    "ingredients": {"recipe", "no_shift", "no_rotation", "constant", "layer", "group"},
+    "ingredients": {"recipe", "no_shift", "no_rotation", "constant", "smoothing", "ghost", "layer", "group"},
 }
 
 

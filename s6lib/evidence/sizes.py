@@ -6,7 +6,7 @@ import numpy as np
 
 from s6lib.evidence import images, statistics
 from s6lib.evidence.measures import correct, last
-from s6lib.models import multiply_adds
+from s6lib.models import count_views, multiply_adds
 from s6lib.records import Record
 from s6lib.records.record import RAW
 from s6lib.studies import STUDIES
@@ -29,7 +29,8 @@ def rows(found: Iterable[Record]) -> list[dict]:
 
     `sd` is over seeds, `predicted_sd` what independent errors per image give. `last_weights` is the mean without the
     weights' moving average. `p` is one-sided, Student's t, against the hypothesis that the true mean is at most `bar`;
-    None where no claim sets one, and on other data than the claims are about. Multiply-adds are per image.
+    None where no claim sets one, and on other data than the claims are about. Multiply-adds are per test image, over all
+    its `views`.
     """
     ours = [record for record in found if record.trial.study == STUDY and record.name in STUDIES[STUDY].arms]
     return sorted(map(_row, ours), key=lambda row: (row["epochs"], row["parameters"], row["arm"]))
@@ -44,12 +45,13 @@ def bar(arm: str) -> float | None:
 def _row(record: Record) -> dict:
     values = last(record, "test_accuracy")
     found, ours = statistics.mean_interval(values), record.dataset["name"] == STUDIES[STUDY].plan.dataset
-    bound = bar(record.name) if ours else None
+    bound, net = bar(record.name) if ours else None, record.trial.build()
     p = None if bound is None or found.n < 2 else float(statistics.contrast([values - bound], [1]).above())
     return {
         "arm": record.name,
         "parameters": record.provenance["parameters"],
-        "multiply_adds": multiply_adds(record.trial.build()),
+        "views": count_views(net),
+        "multiply_adds": multiply_adds(net),
         "epochs": record.trial.epochs,
         "seeds": found.n,
         "mean": found.mean,

@@ -10,6 +10,7 @@ import torchsummary
 from torch import nn
 
 from s6lib.models.builder import Net
+from s6lib.models.views import MeanOfViews
 
 
 def count_parameters(net: nn.Module) -> int:
@@ -18,12 +19,13 @@ def count_parameters(net: nn.Module) -> int:
 
 @torch.no_grad()
 def multiply_adds(net: Net) -> int:
-    """Multiplications with a weight, each with its addition, that one replica's convolutions make for one image."""
+    """Multiplications with a weight, each with its addition, that one replica's convolutions make for one test image,
+    over all its views."""
     found: list[int] = []
 
     def count(layer: nn.Module, _: object, out: torch.Tensor) -> None:
         weight = next(layer.parameters())
-        found.append(out[0].numel() * weight[0].numel())
+        found.append(out.numel() * weight[0].numel())
 
     probe = copy.deepcopy(net).float().cpu().eval()
     for layer in probe.modules():
@@ -31,6 +33,11 @@ def multiply_adds(net: Net) -> int:
             layer.register_forward_hook(count)
     probe(torch.zeros(1, net.replicas, 28, 28))
     return sum(found) // net.replicas
+
+
+def count_views(net: Net) -> int:
+    """How many views of a test image the network averages over; 1 for the image itself."""
+    return next((layer.views for layer in net.layers if isinstance(layer, MeanOfViews)), 1)
 
 
 def describe_affine(net: Net) -> str:

@@ -19,8 +19,15 @@ VARIED |= {"normaliser": "batch", "distillation": 0.0}
 
 def points(e: Committed) -> str:
     """Every point that was run: mean over seeds with its interval, p against its bar, what it costs."""
-    head = ["parameters", "multiply-adds per image", "epochs", "seeds", "last epoch, mean, %", "95 % interval", "sd"]
-    head += ["sd predicted from the images", "without the 15 label errors, %", "bar, %", "p against it"]
+    head = ["parameters", "views of a test image", "multiply-adds", "epochs", "seeds", "last epoch, mean, %"]
+    head += [
+        "95 % interval",
+        "sd",
+        "sd predicted from the images",
+        "without the 15 label errors, %",
+        "bar, %",
+        "p against it",
+    ]
     rows = [_point(row) for row in sizes.rows(e.study("frontier"))]
     return table([*head, "precision", "s per seed"], rows) if rows else "Not run yet."
 
@@ -62,6 +69,14 @@ def compared(e: Committed) -> str:
     return table(head, map(_candidate, rows))
 
 
+def views(e: Committed) -> str:
+    """What averaging the answers to several views of a held-out image gives, beside the image alone."""
+    rows = e.measured(FILE)["views"]
+    alone = {row["size"]: row["held_out"] for row in rows if row["count"] == 1}
+    head = ["views of an image", "how many", "network", "held-out %, mean", "minus the image itself, points"]
+    return table([*head, "loss, nats"], [_views(row, alone[row["size"]]) for row in rows])
+
+
 # --- pieces ----------------------------------------------------------------------------------------
 
 
@@ -69,7 +84,7 @@ def _point(row: dict) -> tuple:
     held, p = ("" if row[key] is None else f"{row[key]:.3g}" for key in ("bar", "p"))
     numbers = f"**{fixed(row['mean'], '3')}**", span(row["low"], row["high"], "3"), fixed(row["sd"], "3")
     more = fixed(row["predicted_sd"], "3"), fixed(row["without_label_errors"], "3"), held, p
-    size = f"{row['parameters']:,}", f"{row['multiply_adds']:,}", row["epochs"], row["seeds"]
+    size = f"{row['parameters']:,}", row["views"], f"{row['multiply_adds']:,}", row["epochs"], row["seeds"]
     return *size, *numbers, *more, row["precision"], f"{row['seconds_per_seed']:.0f}"
 
 
@@ -92,6 +107,12 @@ def _candidate(row: dict) -> tuple:
     levels = ["–".join(map(str, level)) if isinstance(level, list) else level for level in found]
     accuracy, raw = (sum(row[key]) / len(row[key]) for key in ("held_out", "held_out_not_averaged"))
     return row["candidate"], *levels, len(row["seeds"]), fixed(accuracy, "3"), fixed(raw, "3")
+
+
+def _views(row: dict, alone: list[float]) -> tuple:
+    accuracy, loss = (sum(row[key]) / len(row[key]) for key in ("held_out", "held_out_loss"))
+    gain = "" if row["count"] == 1 else fixed(accuracy - sum(alone) / len(alone), "3")
+    return row["views"], row["count"], f"`{row['size']}`", fixed(accuracy, "3"), gain, f"{loss:.4f}"
 
 
 def _place(name: str) -> tuple[str, int]:

@@ -77,8 +77,8 @@ ARMS = {
     "p4k": Arm("3,798 parameters", {"widths": (6, 8, 10, 12, 12)}, base.GREEN, "-.", "^"),
     "p7k": Arm("6,996 parameters", {"widths": (7, 10, 14, 17, 17)}, base.RED, "--", "D"),
     "p10k": Arm("9,496 parameters", {"widths": (8, 12, 16, 20, 20)}, base.BLACK, "-", "o"),
-    "p3k_views": Arm("2,947 parameters, three views", VIEWS | {"widths": (5, 8, 9, 10, 10)}, base.SKY, "-", "X"),
-    "p10k_views": Arm("9,496 parameters, three views", VIEWS | {"widths": (8, 12, 16, 20, 20)}, base.BLACK, "--", "p"),
+    "p3k_views": Arm("2,947 parameters, three views", VIEWS | {"widths": (5, 8, 9, 10, 10)}, base.SKY, "-", "<"),
+    "p10k_views": Arm("9,496 parameters, three views", VIEWS | {"widths": (8, 12, 16, 20, 20)}, base.BLACK, "--", ">"),
 }
 
 # fmt: off

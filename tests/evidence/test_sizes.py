@@ -31,6 +31,8 @@ def test_multiply_adds_of_the_smallest_network():
     (row,) = rows([point("p1k", [99.0, 99.1])])
     assert row["multiply_adds"] == expected
     assert (row["bar"], row["p"]) == (None, None)
+    (more,) = rows([point("p1k", [99.0, 99.1], network="frontier_views")])
+    assert (more["views"], more["multiply_adds"]) == (3, 3 * expected)
 
 
 def test_rows_are_by_budget_then_size_and_of_the_study_alone():

@@ -96,6 +96,12 @@ def test_multiply_adds_by_hand():
     assert describe.multiply_adds(build("regularisers", "batch", replicas=3)) == total
 
 
+def test_multiply_adds_count_every_view():
+    plain, views = (describe.multiply_adds(build(f"frontier{name}", replicas=2)) for name in ("", "_views"))
+    assert views == 3 * plain
+    assert [describe.count_views(build(f"frontier{name}")) for name in ("", "_views")] == [1, 3]
+
+
 def layer_lines(table: str) -> list[tuple[str, str, int]]:
     """The lines of a torchsummary table as (layer, 10x28x28, parameters)."""
     body = table.split("=" * 64)[1].strip("\n").splitlines()
