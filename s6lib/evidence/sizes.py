@@ -29,8 +29,8 @@ def rows(found: Iterable[Record]) -> list[dict]:
 
     `sd` is over seeds, `predicted_sd` what independent errors per image give. `last_weights` is the mean without the
     weights' moving average. `p` is one-sided, Student's t, against the hypothesis that the true mean is at most `bar`;
-    None where no claim sets one, and on other data than the claims are about. Multiply-adds are per test image, over all
-    its `views`.
+    None where no claim sets one, and on other data than the claims are about. Multiply-adds are per test image, over
+    all its `views`.
     """
     ours = [record for record in found if record.trial.study == STUDY and record.name in STUDIES[STUDY].arms]
     return sorted(map(_row, ours), key=lambda row: (row["epochs"], row["parameters"], row["arm"]))
