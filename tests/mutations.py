@@ -23,6 +23,8 @@ MUTATIONS = [
     ("ghost splits not interleaved", "s6lib/models/norms.py", "(-1, self.splits))  #", "(self.splits, -1)).movedim(0, 1)  #", "models"),
     ("layer norm over all replicas", "s6lib/models/norms.py", "GroupNorm(context.replicas, c", "GroupNorm(1, c", "models"),
     ("dropout's factor", "s6lib/models/layers.py", "65536 / (65536 - self", "65536 / (65536 + self", "models"),
+    ("views across for down", "s6lib/models/views.py", "for down, right in self", "for right, down in self", "models"),
+    ("views not in the fingerprint", "s6lib/provenance.py", "return parts + _imported(parts)", "return parts", "test_provenance.py"),
     ("initial weights too small", "s6lib/models/builder.py", "numel() ** -0.5", "numel() ** -1.0", "models"),
     ("a stream reused for two purposes", "s6lib/streams.py", "[seed, PURPOSES.index(purpose), epoch]", "[seed, epoch]", "test_streams.py"),
     ("images rotated the other way", "s6lib/data.py", "rotate(k * ANGLE_STEP", "rotate(-k * ANGLE_STEP", "test_data.py"),

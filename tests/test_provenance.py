@@ -119,7 +119,7 @@ def test_fingerprint_covers_what_training_imports():
     harmless |= {f"s6lib.records.{name}" for name in ("answers", "files", "head", "parts", "reading", "record")}
     harmless |= {"s6lib.models.describe", "s6lib.models.replicas", "s6lib.studies"}
     covered = {"s6lib." + name.removesuffix(".py").replace("/", ".") for name in provenance.ALWAYS}
-    covered |= {"s6lib.models.norms"} | {f"s6lib.studies.{path.stem}" for path in studies()}
+    covered |= {"s6lib.models.norms", "s6lib.models.views"} | {f"s6lib.studies.{path.stem}" for path in studies()}
     assert imported("s6lib.training.trainer") <= covered | harmless
 
 
