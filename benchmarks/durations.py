@@ -1,7 +1,7 @@
 """results/bench/durations.json: seconds per seed that every arm takes on the digits at its own number of epochs.
 
-`python benchmarks/durations.py [STUDY | STUDY/ARM ...]`; five seeds together on one thread, three epochs, the faster of the
-last two counts. With some named, the other arms stay as they are; the machine in the file is that of the last call.
+`python benchmarks/durations.py [STUDY | STUDY/ARM ...]`; five seeds together on one thread, three epochs, the faster of
+the last two counts. With some named, the other arms stay as they are; the machine in the file is that of the last call.
 """
 
 import json

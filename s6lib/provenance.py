@@ -97,7 +97,8 @@ def _network_source(name: str) -> list[str]:
 
 
 def _imported(parts: Iterable[str]) -> list[str]:
-    """The whole source of every module of ours that a network's own code imports, for layers that no other has."""
+    """The whole source of every module that a network's own code names in `from s6lib.… import`, for layers that no
+    other network has; not of what that module imports."""
     nodes = [node for part in parts for node in ast.walk(ast.parse(part)) if isinstance(node, ast.ImportFrom)]
     modules = [node.module.split(".") for node in nodes if node.module]
     return [_source(PACKAGE.joinpath(*path).with_suffix(".py")) for package, *path in modules if package == "s6lib"]

@@ -304,7 +304,7 @@ def test_committed_candidates_are_those_the_script_would_run():
 
 
 def test_the_views_of_the_network_are_those_that_held_out_images_prefer():
-    rows = frontier.KEPT.state()["views"]
+    rows = [row for row in frontier.KEPT.state()["views"] if row["size"] == "p3k"]
     assert [(row["views"], row["shifts"]) for row in rows] == [
         (name, [list(view) for view in views]) for name, views in frontier.VIEWS.items()
     ]
@@ -316,7 +316,7 @@ def test_the_views_of_the_network_are_those_that_held_out_images_prefer():
 def test_views_of_the_benchmark_are_shifted_as_those_of_the_network():
     images = torch.zeros(2, 1, 28, 28)
     images[..., 5:20, 7:22] = torch.rand(2, 1, 15, 15, generator=torch.Generator().manual_seed(0))
-    for down, right, _ in frontier.VIEWS["one pixel along one diagonal"]:
+    for down, right in ((1, 0), (0, 1), (2, -1)):
         views = Views([(down, right)]).eval()(images)
         assert torch.allclose(frontier.moved(images, (down, right, 0)), views, atol=1e-5)
 

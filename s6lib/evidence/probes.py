@@ -35,7 +35,9 @@ def batch_noise(record: Record, dataset: Dataset, sizes: Sequence[int] = (8, 16,
         return pd.DataFrame(columns=["images", "channel", "noise"])
     chosen = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:4096]
     images = dataset.train_images.cpu()[chosen]
-    maps = network(record).layers[:2](dataset.normalise(images)[:, None])  # conv, ReLU
+    layers = network(record).layers
+    first = next(k for k, layer in enumerate(layers) if isinstance(layer, torch.nn.Conv2d))
+    maps = layers[first : first + 2](dataset.normalise(images)[:, None])  # convolution, ReLU
     image_means, spread = maps.mean((2, 3)), maps.std((0, 2, 3))
     rows = []
     for size in (size for size in sizes if 2 * size <= len(images)):

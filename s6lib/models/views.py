@@ -1,7 +1,7 @@
 """Test-time augmentation: a network whose answer to a test image is the mean of its answers to shifted copies of it.
 
 Training does not change, and no parameter is added; the multiply-adds per test image are those of all its views.
-After Simonyan and Zisserman 2015 (arXiv:1409.1556), section 3.2, who average over flips and crops.
+After Simonyan and Zisserman 2015 (arXiv:1409.1556), who average class probabilities over flips and crops.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ from s6lib.models.builder import channels_last
 
 class Views(nn.Module):
     """In evaluation, every image shifted by each of V `shifts` (down, right; pixels), view by view: [N, R, H, W] ->
-    [V N, R, H, W]. What is shifted in repeats the image's edge, which is black in MNIST. In training, x as it is."""
+    [V N, R, H, W]. What is shifted in repeats the image's edge, which is black in 99 % of MNIST. In training, x as
+    it is."""
 
     def __init__(self, shifts: Sequence[tuple[int, int]]):
         super().__init__()

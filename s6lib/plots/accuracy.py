@@ -65,7 +65,7 @@ def _explain(ax: Axes, records: Sequence[Record]) -> None:
 
 
 @panel(7, 4)
-def by_setting(records: Sequence[Record], values: Sequence[float], label: str, *, ax: Axes) -> str:
+def by_setting(records: Sequence[Record], values: Sequence[float | str], label: str, *, ax: Axes) -> str:
     """Last-epoch running training and test accuracy against a setting: a dot per seed, means with 95 % intervals."""
     kinds = {"train_accuracy": "running training", "test_accuracy": "test"}
     rows = [
@@ -82,7 +82,7 @@ def by_setting(records: Sequence[Record], values: Sequence[float], label: str, *
         marks = {"dodge": 0.4, "linewidth": 1, "markersize": 5, "markers": ["s", "o"], "capsize": 0.08}
         sns.pointplot(errorbar=interval, **(look | marks))
         accuracy_scale(ax, "accuracy (%)")
-    ax.set_xticks(range(len(records)), [f"{value:g}" for value in values])
+    ax.set_xticks(range(len(records)), [value if isinstance(value, str) else f"{value:g}" for value in values])
     ax.set(xlabel=label, ylabel=ax.get_ylabel() or "accuracy (%)")
     if ax.get_legend():
         sns.move_legend(ax, "best", title=None)

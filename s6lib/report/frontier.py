@@ -111,7 +111,9 @@ def _candidate(row: dict) -> tuple:
 
 def _views(row: dict, alone: list[float]) -> tuple:
     accuracy, loss = (sum(row[key]) / len(row[key]) for key in ("held_out", "held_out_loss"))
-    gain = "" if row["count"] == 1 else fixed(accuracy - sum(alone) / len(alone), "3")
+    gain = (
+        "" if row["count"] == 1 else fixed(round(accuracy - sum(alone) / len(alone), 6), "3")
+    )  # 0.0025 is not 0.00249…
     return row["views"], row["count"], f"`{row['size']}`", fixed(accuracy, "3"), gain, f"{loss:.4f}"
 
 

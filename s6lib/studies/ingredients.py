@@ -30,7 +30,7 @@ CLAIMS = (
     Claim("c", "A learning rate that rises and falls once ends higher than a constant one.",
           (more("recipe", "constant"),), reading="constant at the mean of the cycle, 0.015", own=True),
     Claim("d", "Smoothing the labels costs accuracy.", (more("recipe", "smoothing"),),
-          reading="by 0.05; at 10,000 parameters held-out images had said so", own=True),
+          reading="by 0.05; at 10,000 parameters held-out images had hinted at it", own=True),
     Claim("e", "Ghost norm is more accurate than batch norm.", (more("ghost", "recipe"),),
           reading="as document 002 says of its own recipe", own=True),
     Claim("f", "Batch norm is more accurate than layer norm.", (more("recipe", "layer"),),
