@@ -6,6 +6,7 @@ on, which final runs do not use; the test images are not loaded.
 
 import json
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from s6lib import data, models, training
 from s6lib.evidence import probes
+from s6lib.models import Net
 from s6lib.provenance import provenance
 from s6lib.records import Record, replace_file
 from s6lib.trial import Trial, make_trial
@@ -83,9 +85,13 @@ def tried(name: str, trial: Trial, settings: dict, seeds: list[int]) -> dict:
 def soft_labels(teachers: Record, dataset: data.Dataset) -> torch.Tensor:
     """The mean probability [n, 10] that the record's networks give each training image, as it is on disk."""
     nets = [probes.network(teachers, r) for r in teachers.non_diverged]
-    with torch.no_grad():
-        batches = [dataset.normalise(part)[:, None] for part in dataset.train_images.split(500)]
-        return torch.stack([torch.cat([net(x)[:, 0] for x in batches]).softmax(-1) for net in nets]).mean(0)
+    return answers(nets, dataset.normalise(dataset.train_images)[:, None]).softmax(-1).mean(0)
+
+
+@torch.no_grad()
+def answers(nets: Sequence[Net], images: torch.Tensor) -> torch.Tensor:
+    """The logits [R, n, 10] of networks of one replica each for images [n, 1, 28, 28]."""
+    return torch.stack([torch.cat([net(part)[:, 0] for part in images.split(500)]) for net in nets])
 
 
 def as_written(settings: dict) -> dict:

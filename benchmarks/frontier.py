@@ -18,7 +18,7 @@ import math
 import os
 
 import torch
-from candidates import BENCH, FIRST_SEED, HELD_OUT, Candidates, plain
+from candidates import BENCH, FIRST_SEED, HELD_OUT, Candidates, answers, plain
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import affine
@@ -64,13 +64,13 @@ VIEWS = {  # sets of views, each of them (pixels down, pixels right, degrees)
     "one pixel down, up-right, up-left, without the image": DOWN,
     "0 and 1 pixel along both axes": tuple((i, j, 0) for i in (0, 1) for j in (0, 1)),
     "0 and -1 pixel along both axes": tuple((i, j, 0) for i in (0, -1) for j in (0, -1)),
-    "-1, 0 and 1": tuple((i, j, 0) for i in (-1, 0, 1) for j in (-1, 0, 1)),
-    "-2, 0 and 2": tuple((i, j, 0) for i in (-2, 0, 2) for j in (-2, 0, 2)),
-    "-2 to 2": tuple((i, j, 0) for i in range(-2, 3) for j in range(-2, 3)),
+    "-1, 0 and 1 pixel along both axes": tuple((i, j, 0) for i in (-1, 0, 1) for j in (-1, 0, 1)),
+    "-2, 0 and 2 pixels along both axes": tuple((i, j, 0) for i in (-2, 0, 2) for j in (-2, 0, 2)),
+    "-2 to 2 pixels along both axes": tuple((i, j, 0) for i in range(-2, 3) for j in range(-2, 3)),
     "rotated by 6 degrees": ((0, 0, 0), (0, 0, 6), (0, 0, -6)),
     "rotated by 10 degrees": ((0, 0, 0), (0, 0, 10), (0, 0, -10)),
-    "along the axes, and rotated by 8 degrees": ITSELF + AXES + ((0, 0, 8), (0, 0, -8)),
-    "-1, 0 and 1, each rotated by 8 degrees": tuple(
+    "one pixel along both axes, and rotated by 8 degrees": ITSELF + AXES + ((0, 0, 8), (0, 0, -8)),
+    "-1, 0 and 1 pixel along both axes, each rotated by 8 degrees": tuple(
         (i, j, d) for i in (-1, 0, 1) for j in (-1, 0, 1) for d in (-8, 0, 8)
     ),
 }
@@ -135,7 +135,6 @@ def compare(jobs: dict[str, dict], size: str, seeds: list[int], processes: int) 
     KEPT.run({f"{size}, {name}": settings for name, settings in jobs.items()}, seeds, processes)
 
 
-@torch.no_grad()
 def average_views(size: str, seeds: list[int]) -> None:
     """Trains one point on the rest of the images and adds what every set of views gives on those held out."""
     dataset = data.hold_out(data.load("mnist"), HELD_OUT)
@@ -158,11 +157,6 @@ def moved(images: Tensor, view: tuple[int, int, int]) -> Tensor:
     down, right, degrees = view
     black = [images.min().item()]
     return affine(images, degrees, [right, down], 1.0, [0.0], InterpolationMode.BILINEAR, fill=black)
-
-
-def answers(nets: list, images: Tensor) -> Tensor:
-    """Logits of every network, [R, n, 10]."""
-    return torch.stack([torch.cat([net(part)[:, 0] for part in images.split(500)]) for net in nets])
 
 
 def main() -> None:

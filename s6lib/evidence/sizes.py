@@ -42,6 +42,12 @@ def bar(arm: str) -> float | None:
     return next((part.bound for part in parts if part.weights == {arm: 1.0} and part.relation == "above"), None)
 
 
+def in_views(record: Record) -> str:
+    """What follows a point's numbers where its test images were looked at more than once: `, 3 views`."""
+    views = count_views(record.trial.build())
+    return f", {views} views" if views > 1 else ""
+
+
 def _row(record: Record) -> dict:
     values = last(record, "test_accuracy")
     found, ours = statistics.mean_interval(values), record.dataset["name"] == STUDIES[STUDY].plan.dataset

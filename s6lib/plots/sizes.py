@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from s6lib.evidence import sizes
 from s6lib.evidence.measures import last
 from s6lib.evidence.statistics import mean_interval
 from s6lib.evidence.verdicts import ENOUGH_SEEDS
-from s6lib.models import count_views
 from s6lib.plots.style import FEW, PLAIN, accuracy_scale, panel, trial_style
 from s6lib.records import Record
 from s6lib.studies.base import BLACK, GREY, published_table
@@ -24,9 +24,8 @@ def accuracy_and_size(records: Sequence[Record], *, ax: Axes) -> str:
         colour, _, marker = trial_style(record)
         found, size = mean_interval(last(record, "test_accuracy")), record.provenance["parameters"]
         ends = [[found.mean - found.low], [found.high - found.mean]] if found.n >= ENOUGH_SEEDS else None
-        views = count_views(record.trial.build())
         label = f"{record.trial.study}/{record.name}: mean of {found.n} seeds, {record.trial.epochs} epochs"
-        label += f", {views} views" * (views > 1)
+        label += sizes.in_views(record)
         ax.errorbar([size], [found.mean], ends, fmt=marker, color=colour, ms=6, capsize=3, label=label)
     ax.axhline(99.4, color=BLACK, lw=0.8, ls=":")
     ax.set(xscale="log", xlabel="parameters (count, log scale)")

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from scipy import stats as scipy_stats
 
-from s6lib.evidence import images, statistics, verdicts, wanted
+from s6lib.evidence import images, sizes, statistics, verdicts, wanted
 from s6lib.evidence.measures import by_epoch, published_for, test_accuracy
 from s6lib.evidence.statistics import mean_interval, prediction_interval
-from s6lib.models import count_views
 from s6lib.records import Record
 from s6lib.report.committed import Committed
 from s6lib.report.text import fixed, span, table
@@ -167,8 +166,7 @@ def _arm(record: Record) -> tuple:
 def _small(record: Record) -> tuple:
     ours = mean_interval(test_accuracy(record))
     text = f"**{fixed(ours.mean)}** ({span(ours.low, ours.high)})"
-    views = count_views(record.trial.build())
-    what = f"last epoch of {record.trial.epochs}, mean over {ours.n} seeds" + f", {views} views" * (views > 1)
+    what = f"last epoch of {record.trial.epochs}, mean over {ours.n} seeds{sizes.in_views(record)}"
     return record.provenance["parameters"], text, what, f"`{record.trial.study}/{record.name}`, here"
 
 

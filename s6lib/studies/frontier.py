@@ -69,16 +69,17 @@ PROTOCOL = {
 }
 
 VIEWS = {"network": "frontier_views"}
+P3K, P10K = {"widths": (5, 8, 9, 10, 10)}, {"widths": (8, 12, 16, 20, 20)}
 
 ARMS = {
     "p1k": Arm("1,017 parameters", {"widths": (3, 4, 5, 6, 6)}, base.GREY, ":", "v"),
     "p2k": Arm("2,068 parameters", {"widths": (4, 6, 8, 8, 9)}, base.PURPLE, "-.", "P"),
-    "p3k": Arm("2,947 parameters", {"widths": (5, 8, 9, 10, 10)}, base.SKY, "--", "s"),
-    "p3k_views": Arm("2,947 parameters, three views", VIEWS | {"widths": (5, 8, 9, 10, 10)}, base.SKY, "-", "<"),
+    "p3k": Arm("2,947 parameters", P3K, base.SKY, "--", "s"),
+    "p3k_views": Arm("2,947 parameters, three views", P3K | VIEWS, base.SKY, "-", "<"),
     "p4k": Arm("3,798 parameters", {"widths": (6, 8, 10, 12, 12)}, base.GREEN, "-.", "^"),
     "p7k": Arm("6,996 parameters", {"widths": (7, 10, 14, 17, 17)}, base.RED, "--", "D"),
-    "p10k": Arm("9,496 parameters", {"widths": (8, 12, 16, 20, 20)}, base.BLACK, "-", "o"),
-    "p10k_views": Arm("9,496 parameters, three views", VIEWS | {"widths": (8, 12, 16, 20, 20)}, base.BLACK, "--", ">"),
+    "p10k": Arm("9,496 parameters", P10K, base.BLACK, "-", "o"),
+    "p10k_views": Arm("9,496 parameters, three views", P10K | VIEWS, base.BLACK, "--", ">"),
 }
 
 # fmt: off

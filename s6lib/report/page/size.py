@@ -8,7 +8,6 @@ import numpy as np
 from markupsafe import Markup
 
 from s6lib.evidence import sizes
-from s6lib.models import count_views
 from s6lib.plots.style import ACCURACY_TICKS, apart, from_scale, to_scale
 from s6lib.report.page.marks import drawn, ink, mark_id
 from s6lib.studies.base import published_table
@@ -81,7 +80,6 @@ def point(plane: Plane, arm: Facts) -> Markup:
     side, away = ("end", -12) if x > WIDTH * 0.6 else ("start", 12)
     name = drawn('<text class="{}" x="{}" y="{}" dy=".35em">{}</text>', side, x + away, low, arm["id"])
     told = f"{arm['id']}: mean of {found['n']} seeds, last of {arm['epochs']} epochs, {found['mean']:.2f} %"
-    views = count_views(arm["record"].trial.build())
-    told += f", {views} views of each test image" * (views > 1)
+    told += sizes.in_views(arm["record"])
     group = '<a href="#{0}" fill="{1}" stroke="{1}">{2}<title>{3}</title></a>'
     return drawn(group, arm["id"], ink(looks["colour"]), [whisker, mark, name], told)
