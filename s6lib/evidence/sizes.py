@@ -29,8 +29,8 @@ def rows(found: Iterable[Record]) -> list[dict]:
 
     `sd` is over seeds, `predicted_sd` what independent errors per image give. `last_weights` is the mean without the
     weights' moving average. `p` is one-sided, Student's t, against the hypothesis that the true mean is at most `bar`;
-    None where no claim sets one, and on other data than the claims are about. Multiply-adds are per test image, over
-    all its `views`.
+    None where no claim sets one, before the plan's first look, and on other data than the claims are about.
+    Multiply-adds are per test image, over all its `views`.
     """
     ours = [record for record in found if record.trial.study == STUDY and record.name in STUDIES[STUDY].arms]
     return sorted(map(_row, ours), key=lambda row: (row["epochs"], row["parameters"], row["arm"]))
@@ -50,9 +50,10 @@ def in_views(record: Record) -> str:
 
 def _row(record: Record) -> dict:
     values = last(record, "test_accuracy")
-    found, ours = statistics.mean_interval(values), record.dataset["name"] == STUDIES[STUDY].plan.dataset
-    bound, net = bar(record.name) if ours else None, record.trial.build()
-    p = None if bound is None or found.n < 2 else float(statistics.contrast([values - bound], [1]).above())
+    found, plan, net = statistics.mean_interval(values), STUDIES[STUDY].plan, record.trial.build()
+    bound = bar(record.name) if record.dataset["name"] == plan.dataset else None
+    planned = bound is not None and found.n >= plan.looks[0]
+    p = float(statistics.contrast([values - bound], [1]).above()) if planned else None
     return {
         "arm": record.name,
         "parameters": record.provenance["parameters"],

@@ -74,7 +74,7 @@ def views(e: Committed) -> str:
 
 
 def _point(row: dict) -> tuple:
-    held, p = ("" if row[key] is None else f"{row[key]:.3g}" for key in ("bar", "p"))
+    held, p = ("" if row[key] is None else format(row[key], kind) for key, kind in (("bar", "g"), ("p", ".3g")))
     numbers = f"**{fixed(row['mean'], '3')}**", span(row["low"], row["high"], "3"), fixed(row["sd"], "3")
     more = fixed(row["predicted_sd"], "3"), fixed(row["without_label_errors"], "3"), held, p
     size = f"{row['parameters']:,}", row["views"], f"{row['multiply_adds']:,}", row["epochs"], row["seeds"]

@@ -99,7 +99,7 @@ CLAIMS = (
           reading="views chosen on held-out images, after claim b was left undecided", own=True),
     Claim("e", "With three views of each test image, at most 10,000 parameters reach more than 99.65 % in 30 epochs.",
           (above("p10k_long", "test_accuracy", 99.65, "last epoch, over 99.65"),),
-          reading="twice document 003's budget; the recipe is that of 15 epochs, nothing was searched for 30", own=True),
+          reading="twice document 003's budget; recipe as for 15 epochs, nothing searched for 30", own=True),
 )
 # fmt: on
 

@@ -15,14 +15,15 @@ def point(name, accuracies, **options):
 
 
 def test_a_point_and_its_bar():
-    # mean 99.7, sd 0.1, se 0.05: t = 2 over the bar of 99.6, with 3 degrees of freedom
-    (row,) = rows([point("p10k", [99.8, 99.6, 99.6, 99.8])])
-    assert row["mean"] == pytest.approx(99.7)
+    (row,) = rows([point("p10k", [99.9, 99.4] * 15)])
+    assert row["mean"] == pytest.approx(99.65)
     assert row["bar"] == 99.6
-    assert row["sd"] == pytest.approx(0.2 / 3**0.5)
-    assert row["p"] == pytest.approx(0.0908, abs=1e-4)  # t = 0.1 / (0.11547 / 2) = 1.732
-    assert row["seeds"] == 4
+    assert row["sd"] == pytest.approx(0.25 * (30 / 29) ** 0.5)
+    assert row["p"] == pytest.approx(0.1452, abs=1e-4)  # t = 0.05 / (0.2543 / sqrt(30)) = 1.077, 29 degrees of freedom
+    assert row["seeds"] == 30
     assert row["epochs"] == 2
+    (row,) = rows([point("p10k", [99.9, 99.4])])  # before the planned look
+    assert (row["bar"], row["p"]) == (99.6, None)
 
 
 def test_multiply_adds_of_the_smallest_network():
