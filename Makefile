@@ -26,6 +26,12 @@ ifneq ($(UNKNOWN),)
 $(error unknown variable $(UNKNOWN); valid: $(wordlist 1,15,$(KNOWN)))
 endif
 
+ifneq ($(HOURS),)
+ifneq ($(filter-out decide,$(MAKECMDGOALS)),)
+$(error HOURS=$(HOURS): decide alone takes it)
+endif
+endif
+
 VENV    := .venv/bin
 READY   := .venv/.ready
 SELECT   = --profile "$(PROFILE)" --study "$(STUDY)" --trial "$(TRIAL)" --dataset "$(DATASET)" --seeds "$(SEEDS)" \
@@ -60,6 +66,7 @@ summary: $(READY) ## execute the summary notebook on what is there
 	@$(VENV)/python -m s6lib summary $(SELECT)
 
 decide: $(READY) ## add seeds, look by look, until the claims are decided: make decide STUDY=regularisers HOURS=3
+	$(if $(findstring command line,$(origin PROFILE)),$(error PROFILE=$(PROFILE): decide trains at the planned budgets, as PROFILE=full does))
 	@$(VENV)/python -m s6lib decide --study "$(STUDY)" --trial "$(TRIAL)" --dataset "$(DATASET)" --seeds "$(SEEDS)" \
 	  --epochs "$(EPOCHS)" --precision "$(PRECISION)" --results "$(RESULTS)" --run "$(NAME)" --jobs "$(JOBS)" \
 	  --workers "$(WORKERS)" --scheduler "$(SCHEDULER)" --stale "$(STALE)" --hours "$(HOURS)"

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import measure
+import output
 import recipe
 
 
@@ -186,8 +187,7 @@ def main() -> None:
     result = {"network": options.network, "replicas": options.replicas, "medians": middle, "all": speeds}
     result |= {"dataset": options.dataset, "date": time.strftime("%Y-%m-%d")}
     result["provenance"] = provenance("batch", options.network)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / f"ablations_{options.network}.json").write_text(json.dumps(result, indent=1) + "\n")
+    output.write(options, f"ablations_{options.network}", result)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ its rows are void, and say why. Writes results/bench/<device>.json.
 
 import argparse
 import importlib.util
-import json
 import os
 import statistics
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import machine
 import measure
+import output
 import recipe
 
 from s6lib.processes import cores
@@ -211,10 +211,7 @@ def main() -> None:
     about |= {"seconds": options.seconds, "steps_of_checks": options.steps, "tolerance": TOLERANCE}
     about |= {"cores": cores(), "device": options.device, "load_before": load}
     result |= about | {"provenance": made_by}
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"{'small-' if options.small else ''}{options.device.replace(' ', '-').lower()}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written: {path}")
+    print(f"written: {output.write(options, options.device.replace(' ', '-').lower(), result)}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class Candidates:
                 done[row["candidate"]] = row
                 rows.append(row)
                 self.write(candidates=rows)
-                held_out = sum(row["held_out"]) / len(seeds)
+                held_out = sum(row["held_out"]) / len(row["held_out"])
                 print(f"{row['candidate']}: {held_out:.3f} %, {row['seconds']:.0f} s", flush=True)
         return [done[name] for name in jobs]
 

@@ -15,7 +15,6 @@ Hunter 1978, chapter 12). Writes results/bench/frontier_candidates.json; a finis
 import argparse
 import itertools
 import math
-import os
 
 import torch
 from candidates import BENCH, FIRST_SEED, HELD_OUT, Candidates, answers, plain
@@ -25,6 +24,7 @@ from torchvision.transforms.functional import affine
 
 from s6lib import data, training
 from s6lib.evidence import probes
+from s6lib.processes import cores
 from s6lib.studies import STUDIES
 from s6lib.training.trainer import score
 from s6lib.trial import make_trial
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("stage", choices=("screen", "around", "shapes", "views"))
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=["p10k"])
     parser.add_argument("--seeds", type=int, default=2, help="per run (default: 2)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--processes", type=int, default=cores())
     options = parser.parse_args()
     seeds = list(range(FIRST_SEED, FIRST_SEED + options.seeds))
     for size in options.sizes:

@@ -6,11 +6,11 @@ accuracy to training alone, with its 95 % interval; and Kolmogorov and Smirnov's
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import numpy as np
+import output
 from scipy import stats as scipy_stats
 
 from s6lib import data, training
@@ -56,11 +56,7 @@ def main() -> None:
     found = {size: accuracies(options.seeds, size, options.epochs) for size in sizes}
     rows = [row(size, values, found[1]) for size, values in found.items()]
     about = {"seeds": options.seeds, "epochs": options.epochs, "finished": time.strftime("%Y-%m-%d")}
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "groupings.json"
-    path.write_text(
-        json.dumps(about | {"rows": rows, "provenance": provenance("batch", "regularisers")}, indent=1) + "\n"
-    )
+    output.write(options, "groupings", about | {"rows": rows, "provenance": provenance("batch", "regularisers")})
     print(*rows, sep="\n")
 
 

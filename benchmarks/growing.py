@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import measure
+import output
 import recipe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "faults"))
@@ -83,11 +84,8 @@ def main() -> None:
             "starts": starts(options.rounds),
         }
     result |= {"job": job, "date": time.strftime("%Y-%m-%d"), "provenance": provenance("batch", "regularisers")}
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"{'small-' if options.small else ''}growing.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({key: result[key] for key in ("seeds", "trials", "starts")}, indent=1))
-    print(f"written: {path}")
+    print(f"written: {output.write(options, 'growing', result)}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import machine
 import measure
+import output
 import recipe
 
 # The settings of arms in the studies, two groups or ghost batches each.
@@ -73,9 +74,7 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         "provenance": provenance("batch", "normalisers"),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"{'small-' if options.small else ''}norms.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    output.write(options, "norms", result)
     print(json.dumps({key: result[key] for key in ("norms", "skeleton")}, indent=1))
 
 

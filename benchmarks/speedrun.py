@@ -8,7 +8,6 @@ measured beside plain PyTorch's instead (see benchmarks/bench.py), in turn, thre
 
 import argparse
 import math
-import os
 import statistics
 
 import measure
@@ -71,7 +70,7 @@ def beside(rounds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=4, help="per candidate (default: 4)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--processes", type=int, default=cores())
     parser.add_argument("--beside", action="store_true", help="time it beside plain PyTorch")
     options = parser.parse_args()
     if options.beside:

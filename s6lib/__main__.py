@@ -120,7 +120,8 @@ def number(name: str, text: str, kind: type):
     try:
         return kind(text) if text else None
     except ValueError:
-        raise PlanError(f"{name.upper().replace('_', '-')}={text!r} is not a number") from None
+        what = "whole number" if kind is int else "number"
+        raise PlanError(f"{name.upper().replace('_', '-')}={text!r} is not a {what}") from None
 
 
 def plain(text: str) -> object:

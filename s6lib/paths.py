@@ -26,9 +26,10 @@ def data_dir() -> Path:
     return Path(os.environ.get("S6_DATA_DIR") or home() / "data").expanduser().absolute()
 
 
-def raw_folder(dataset: str) -> Path | None:
-    """The folder that holds a data set's files; None for the bundled digits and for unknown names."""
-    return data_dir() / name / "raw" if (name := DATASETS.get(dataset)) else None
+def raw_folder(dataset: str, root: str | None = None) -> Path | None:
+    """The folder that holds a data set's files, below `root` or `data_dir`; None for the bundled digits and for unknown
+    names."""
+    return Path(root or data_dir(), name, "raw") if (name := DATASETS.get(dataset)) else None
 
 
 def interactive_results() -> Path:

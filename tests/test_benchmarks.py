@@ -151,7 +151,7 @@ def test_work_per_image_is_what_the_layers_do(network):
 def test_ablations_run(tmp_path):
     # every variant that needs no compiler still finds the parts that it replaces, and all are measured
     run("ablations.py", "--dataset", "digits", "--out", str(tmp_path))
-    found = json.loads((tmp_path / "ablations_regularisers.json").read_text())
+    found = json.loads((tmp_path / "small-ablations_regularisers.json").read_text())
     assert len(found["medians"]) == 11
     assert found["provenance"]["source"]
     assert all(len(values) == 1 for values in found["all"].values())
@@ -200,7 +200,7 @@ def test_the_seeds_of_a_test_of_equivalence_are_fixed_by_its_first_call(tmp_path
 @pytest.mark.slow
 def test_groupings_run(tmp_path):
     run("groupings.py", "--out", str(tmp_path))
-    found = json.loads((tmp_path / "groupings.json").read_text())["rows"]
+    found = json.loads((tmp_path / "small-groupings.json").read_text())["rows"]
     assert [row["together"] for row in found] == [1, 8, 2]
     assert (found[0]["same"], found[0]["difference"]) == (2, 0.0)
 

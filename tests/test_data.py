@@ -14,6 +14,7 @@ from PIL import Image
 from torchvision.transforms.functional import rotate
 
 from s6lib import data, paths
+from s6lib.batch.state import data_fingerprint
 
 MNIST_FOLDER = paths.data_dir() / "MNIST" / "raw"
 needs_mnist = pytest.mark.skipif(
@@ -289,6 +290,15 @@ def test_qmnist(tmp_path, monkeypatch):
     qmnist = data.load("qmnist")
     assert qmnist.train_labels.tolist() == [0, 8, 6, 4, 2, 0]
     assert qmnist.test_images[:, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_files_of_another_folder_have_their_own_fingerprint(tmp_path):
+    # a worker's own S6_DATA_DIR may be elsewhere than that of the batch
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    assert data_fingerprint("mnist", str(tmp_path / "nowhere")) is None
+    (raw / "t10k-images-idx3-ubyte").write_bytes(b"some")
+    assert data_fingerprint("mnist", str(tmp_path)) not in (None, data_fingerprint("mnist"))
 
 
 def test_unknown_dataset():

@@ -91,6 +91,14 @@ def test_seeds_of_another_precision_or_of_stale_code_are_trained_again():
     assert not decide.is_added_to(found[1], "float32", "rerun")
 
 
+def test_seeds_of_other_settings_or_data_are_trained_again():
+    short = make_record({"test_accuracy": np.full((10, 2), 99.0)})  # two epochs in place of twenty
+    elsewhere = record("bn_l1", 10)
+    elsewhere.dataset = {**elsewhere.dataset, "name": "fashion_mnist"}
+    found = in_precision([record("bn_l1", 10), short, elsewhere], "float32")
+    assert [decide.is_added_to(one, "float32", "keep") for one in found] == [True, False, False]
+
+
 def test_the_precision_is_the_request_s_or_this_machine_s():
     assert decide.precision_here(Request(overrides={"precision": "float64"})) == "float64"
     assert decide.precision_here(Request()) in ("float32", "bfloat16")

@@ -23,6 +23,13 @@ def test_prune_deletes_only_when_told_so():
     assert "--yes" in make("prune", "YES=1").stdout
 
 
+@pytest.mark.parametrize("words", [("run-all", "HOURS=3"), ("decide", "PROFILE=quick")])
+def test_what_a_target_would_not_heed_is_refused(words):
+    done = make(*words)
+    assert done.returncode == 2
+    assert f"{words[1]}: decide" in done.stderr
+
+
 @pytest.mark.parametrize("word", ["no", "0", "yes", "true"])
 def test_prune_refuses_another_word_than_1(word):
     done = make("prune", f"YES={word}")

@@ -8,7 +8,7 @@ from committed import EVIDENCE
 from synthetic import make_record
 
 from s6lib import paths
-from s6lib.report import address, markers
+from s6lib.report import address, markers, outcomes
 from s6lib.report.values import Evidence
 
 NOTEBOOKS = sorted((paths.home() / "notebooks").rglob("*.ipynb"))
@@ -64,6 +64,11 @@ def test_times_are_of_the_records_and_the_measurement():
     assert f"{seconds / 60:.2g} minutes per seed on MNIST" in EVIDENCE.value("takes regularisers/gbn")
     assert f"{digits:.2g} s on the digits" in EVIDENCE.value("takes regularisers/gbn")
     assert "nobody has measured" in EVIDENCE.value("takes regularisers/unheard-of")
+
+
+def test_long_times_are_in_hours():
+    told = ["99 s", "1.7 minutes", "98 minutes", "1.7 hours"]
+    assert [outcomes._seconds(value) for value in (99, 100, 5900, 6000)] == told
 
 
 def test_the_badge_needs_an_address(monkeypatch):

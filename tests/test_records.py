@@ -445,6 +445,16 @@ def test_todays_code_is_read_and_older_code_is_left_out(tmp_path):
     assert left_out == [f"{found.path}: 2 parts by other training code (stale) left out"]
 
 
+def test_two_precisions_are_never_one_record(tmp_path):
+    # to show, the one with more seeds
+    source = {"source": source_fingerprint("ghost", "regularisers")}
+    kinds = {"float32": (0, 1, 2), "bfloat16": (3, 4)}
+    add_all(tmp_path, *[record_of(*seeds, provenance=source | {"precision": kind}) for kind, seeds in kinds.items()])
+    found = records.lookup(tmp_path, TRIAL, DATASET)
+    assert (found.seeds, found.provenance["precision"]) == ([0, 1, 2], "float32")
+    assert records.lookup(tmp_path, TRIAL, DATASET, seeds=[2, 3]) is None
+
+
 def test_reading_the_seeds_asked_for(tmp_path):
     # In the order asked for; parts of which no seed is asked for are not even opened.
     source = {"source": source_fingerprint("ghost", "regularisers"), "precision": "float32"}

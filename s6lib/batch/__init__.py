@@ -1,1 +1,2 @@
-"""The batch: studies.toml and the notebooks -> a plan, executed side by side through papermill; no torch here."""
+"""The batch: studies.toml and the notebooks -> a plan, executed side by side through papermill; no torch here,
+but in `decide`."""

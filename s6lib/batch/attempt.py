@@ -251,7 +251,8 @@ def not_executed(notebook: Path) -> int:
 def commit(spec: dict, folder: Path, facts: dict) -> None:
     """Moves the executed notebook, and run.json that says what it was, to a folder of the run's own in one rename."""
     info = {**spec["identity"], "parameters": spec["parameters"], **{k: v for k, v in facts.items() if k != "kind"}}
-    info |= {"data": data_fingerprint(spec["identity"]["settings"].get("dataset", "")), "finished": timestamp()}
+    dataset = spec["identity"]["settings"].get("dataset", "")
+    info |= {"data": data_fingerprint(dataset, spec["data_dir"]), "finished": timestamp()}
     made = folder / "run"
     made.mkdir()
     Path(folder, "notebook.ipynb").rename(made / "notebook.ipynb")

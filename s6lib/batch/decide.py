@@ -103,8 +103,10 @@ def asked(request: Request) -> list[Study]:
 
 
 def is_added_to(record: Record, precision: str, stale: str) -> bool:
-    """Whether a record's seeds count as trained: not those of another precision, nor what STALE=rerun trains anew."""
-    return verdicts.precision_of(record) == precision and not (stale == "rerun" and record.stale)
+    """Whether a record's seeds count as trained: not those of other settings, data or precision than planned, nor what
+    STALE=rerun trains anew."""
+    planned = verdicts.is_as_planned(record) and verdicts.precision_of(record) == precision
+    return planned and not (stale == "rerun" and record.stale)
 
 
 def next_step(studies: Iterable[Study], rows: Sequence[dict], found: Sequence[Record]) -> Step | None:
@@ -114,7 +116,7 @@ def next_step(studies: Iterable[Study], rows: Sequence[dict], found: Sequence[Re
         have = verdicts.select(found, study.name)
         wanted: dict[int, list[str]] = {}
         for claim in open_claims(study, rows):
-            seeds = upcoming(study, claim, have)
+            seeds = verdicts.next_look(study, claim, have)
             if lacking := [arm for arm in claim.arms if seeds_of(have.get(arm)) < seeds]:
                 wanted.setdefault(seeds, []).extend(lacking)
         if wanted:
@@ -131,13 +133,6 @@ def open_claims(study: Study, rows: Sequence[dict]) -> list[Claim]:
         if row["study"] == study.name and row["verdict"] in OPEN and row["looks"] != row["planned_looks"]
     }
     return [claim for claim in study.claims if claim.id in unsettled]
-
-
-def upcoming(study: Study, claim: Claim, have: verdicts.Records) -> int:
-    """The seeds of a claim's next look."""
-    used = [have[arm] for arm in claim.arms if arm in have]
-    made = verdicts.looks_made(used, study.looks(claim)) if len(used) == len(claim.arms) else []
-    return study.looks(claim)[min(len(made), len(study.looks(claim)) - 1)]
 
 
 def seeds_of(record: Record | None) -> int:
@@ -199,8 +194,8 @@ def announce(step: Step, rows: Sequence[dict], found: Sequence[Record], display:
 
 
 def cost(step: Step, found: Sequence[Record]) -> str:
-    """Hours of training as they took so far, over all processes one after another. Of arms that share a notebook, those
-    that claims need."""
+    """Hours of training at the seconds per seed that it took so far. Of arms that share a notebook, those that claims
+    need."""
     have = verdicts.select(found, step.study.name)
     trained = [arm for entry in step.entries for arm in trained_by(f"{step.study.name}/{entry}")]
     arms = {arm: min(step.seeds, most) for arm in trained if (most := most_seeds(step.study, arm))}

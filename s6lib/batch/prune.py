@@ -36,17 +36,25 @@ def prune(request: Request, really: bool) -> int:
 
 
 def unasked_folders(request: Request) -> list[Path]:
-    """Runs of other settings than today's, and the parts that only those used."""
+    """Runs of other settings than today's, and the parts that only those used. Of a trial that has not run with today's
+    settings, none: nothing has taken the place of what is there."""
     folder, plan = request.folder, request.plan()
     asked = {path: info for run in plan for path, info in asked_runs(run, folder).items()}
-    wanted = {part for info in asked.values() for part in info["parts"]}
+    wanted = {kind(part) for info in asked.values() for part in info["parts"]}
     runs = {path: info for path, info in read_runs(folder, "*/*/run.*").items() if path not in asked}
+    planned, ran = {folder / run.name for run in plan}, {path.parent for path in asked}
     if request.study or request.trial:
-        chosen = {folder / run.name for run in plan}
-        runs = {path: info for path, info in runs.items() if path.parent in chosen}
-    parts = {part for info in runs.values() for part in info["parts"]} - wanted
+        runs = {path: info for path, info in runs.items() if path.parent in planned}
+    runs = {path: info for path, info in runs.items() if path.parent not in planned - ran}
+    parts = {part for info in runs.values() for part in info["parts"] if kind(part) not in wanted}
     found = [*runs, *(part_path(folder, part) for part in parts)]
     return sorted(path for path in found if path.is_dir() and not path.is_symlink())
+
+
+def kind(part: str) -> tuple[str, str]:
+    """The trial of a part and the key of its settings, data and precision: the same for all its seeds."""
+    trial, name = part.rsplit("/", 1)
+    return trial, name.rsplit(".", 1)[-1]
 
 
 def asked_runs(run: Run, folder: Path) -> dict[Path, dict]:

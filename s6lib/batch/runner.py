@@ -239,8 +239,9 @@ class Batch:
             return
         table = read_studies(self.request.studies_file.absolute())
         settings = {**table["profiles"][self.request.profile], **self.request.overrides}
+        parameters = {"dataset": settings["dataset"]} if "dataset" in settings else {}
         for name, notebook in table.get("tutorials", {}).items():
-            self._run_auxiliary_notebook(name, notebook, {"dataset": settings["dataset"]})
+            self._run_auxiliary_notebook(name, notebook, parameters)
 
     def summarise(self) -> None:
         """Executes notebooks/summary.ipynb over all trials of the studies at hand; a failed trial is no hindrance."""
@@ -277,7 +278,7 @@ class Batch:
         target = self.request.folder / notebook.name
         if not notebook.exists() or (target.exists() and not self.ran):
             return
-        read_notebook(notebook, next(iter(parameters)))
+        read_notebook(notebook, next(iter(parameters), "dataset"))
         named = {"name": name, "parameters": parameters, "identity": {}, "target": str(target)}
         with ThreadPoolExecutor(1) as pool:
             outcome = outcome_of(pool.submit(attempt.execute, self._common(notebook) | named))

@@ -108,9 +108,10 @@ def read_run(folder: Path) -> dict:
     return info
 
 
-def data_fingerprint(dataset: str) -> str | None:
-    """A hash over the data set's files; None for the bundled digits, and where the files are not there (yet)."""
-    folder = paths.raw_folder(dataset)
+def data_fingerprint(dataset: str, data_dir: str | None = None) -> str | None:
+    """A hash over the data set's files, below another folder than this process's where one is given; None for the
+    bundled digits, and where the files are not there (yet)."""
+    folder = paths.raw_folder(dataset, data_dir)
     if not folder or not folder.is_dir():
         return None
     digest = hashlib.sha256()

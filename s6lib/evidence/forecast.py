@@ -63,8 +63,7 @@ def outlook(study: Study, family: Sequence[Claim], records: Records, draws: int 
     ends = sorted({n for claim in claims for n in study.looks(claim)})
     words = np.stack([settle(study, claims, values, n, unrun).verdict[..., : len(claims)] for n in ends])
     decided = words != "undecided"  # [looks, draws, claims]
-    done = [verdicts.looks_made([records[arm] for arm in claim.arms], study.looks(claim)) for claim in claims]
-    after = [next((k for k, n in enumerate(ends) if n > max(made, default=0)), len(ends) - 1) for made in done]
+    after = [ends.index(verdicts.next_look(study, claim, records)) for claim in claims]
     first = np.where(decided.any(0), decided.argmax(0), len(ends) - 1)
     seeds = np.minimum(np.array(ends)[first], [study.looks(claim)[-1] for claim in claims]).mean(0)
     at_next = np.array([decided[k, :, c].mean() for c, k in enumerate(after)])

@@ -120,6 +120,13 @@ def looks_made(records: Sequence[Record], planned: Sequence[int]) -> list[int]:
     return [look for look in planned if all(record.seeds_from_0 >= look for record in records)]
 
 
+def next_look(study: Study, claim: Claim, records: Records) -> int:
+    """The seeds of a claim's next look; of its last one where all were made."""
+    looks, used = study.looks(claim), [records[arm] for arm in claim.arms if arm in records]
+    made = looks_made(used, looks) if len(used) == len(claim.arms) else []
+    return looks[min(len(made), len(looks) - 1)]
+
+
 # --- claims ----------------------------------------------------------------------------------------
 
 
@@ -147,10 +154,15 @@ def of_claim(claim: Claim, records: Iterable[Record], study: str) -> Records:
     return max(whole, key=lambda found: min(_rank(found[arm]) for arm in claim.arms), default=select(mine, study))
 
 
+def is_as_planned(record: Record) -> bool:
+    """Whether a record is of an arm of its study, with the arm's settings, on the plan's data."""
+    study = STUDIES.get(record.trial.study)
+    known = study and record.name in study.arms and record.dataset["name"] == study.plan.dataset
+    return bool(study and known and not other_settings(study, record))
+
+
 def _rank(record: Record) -> tuple[bool, int]:
-    study = STUDIES[record.trial.study]
-    known = record.name in study.arms and record.dataset["name"] == study.plan.dataset
-    return known and not other_settings(study, record), len(record.non_diverged)
+    return is_as_planned(record), len(record.non_diverged)
 
 
 def claims() -> list[tuple[Study, Claim]]:

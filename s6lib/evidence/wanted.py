@@ -75,7 +75,8 @@ def contrast(part: Part, study: Study, records: Records) -> tuple[float, float]:
     """The part's estimate, positive as claimed, and n times its variance; of test accuracy the larger spread counts."""
     found = verdicts.contrast(part, records, study)
     if verdicts.is_paired(part, study):
-        return found.mean, found.se**2 * min(len(records[arm].non_diverged) for arm in part.weights)
+        seeds = [set(verdicts.measured(records[arm], part.measure).dropna().index) for arm in part.weights]
+        return found.mean, found.se**2 * len(set.intersection(*seeds))
     values = {arm: verdicts.measured(records[arm], part.measure) for arm in part.weights}
     sds = {arm: max(x.std(), least_sd(records[arm], part.measure)) for arm, x in values.items()}
     return found.mean, sum((w * sds[arm]) ** 2 for arm, w in part.weights.items())

@@ -9,7 +9,7 @@
 
 A part's name says its seeds and a short key of trial, data and precision. A record is all parts of one key, read
 together. Accuracies are in percent, losses in nats per image, seconds are wall time of all replicas together. Nothing
-here is ever unpickled, and none of it needs torch but making a `Trial`.
+here is ever unpickled, and reading needs no torch but for making a `Trial`.
 """
 
 from s6lib.records.files import plain_text as plain_text

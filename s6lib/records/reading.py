@@ -81,14 +81,17 @@ def find(root: str | Path) -> tuple[list[Record], list[str]]:
 def lookup(
     root: str | Path, trial: "Trial", dataset: dict, precision: str = "auto", seeds: Sequence[int] | None = None
 ) -> Record | None:
-    """The record of `trial` below `root` for showing, whatever code trained it; "auto" takes any precision.
+    """The record of `trial` below `root` for showing, whatever code trained it; "auto": the precision of most seeds.
 
     With all seeds that are there, or with `seeds` in that order; None where one of these is missing. Parts made by one
     version of the code are preferred to a mixture.
     """
     folder = Path(root, trial.study, trial.name)
     made = [(part, part[1]["provenance"].get("precision")) for part in _heads(folder)[0]]
-    parts = [part for part, kind in made if precision in ("auto", kind) and _fits(part[1], trial, dataset, kind)]
+    if precision == "auto":
+        each = [lookup(root, trial, dataset, kind, seeds) for kind in dict.fromkeys(kind for _, kind in made)]
+        return max(filter(None, each), key=lambda record: len(record.seeds), default=None)
+    parts = [part for part, kind in made if kind == precision and _fits(part[1], trial, dataset, kind)]
     for chosen in (_newest_code(parts)[0], parts) if parts else ():
         record = _together(folder, chosen, [], seeds)
         if record and len(record.seeds) == len(seeds or record.seeds):

@@ -70,4 +70,6 @@ def _against(e: Committed, arm: str, control: str) -> str:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.2g} s" if value < 99.5 else f"{value / 60:.2g} minutes"
+    if value < 99.5:
+        return f"{value:.2g} s"
+    return f"{value / 60:.2g} minutes" if value < 99.5 * 60 else f"{value / 3600:.2g} hours"

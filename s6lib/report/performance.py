@@ -6,7 +6,7 @@ from scipy import stats as scipy_stats
 
 from s6lib.evidence import statistics
 from s6lib.report.committed import Committed
-from s6lib.report.text import fixed, percent, span, table
+from s6lib.report.text import ends, fixed, percent, span, table
 from s6lib.studies import STUDIES
 
 
@@ -23,7 +23,7 @@ def rung(e: Committed, name: str, what: str) -> str:
     one = next(one for one in e.measured("speedrun") if one["trial"]["name"] == name)
     found = statistics.mean_interval(one["test_accuracy"])
     texts = {
-        "accuracy": f"{found.mean:.3f} % (sd {found.sd:.3f}, interval {span(found.low, found.high, '3')})",
+        "accuracy": f"{found.mean:.3f} % (sd {found.sd:.3f}, interval {ends(found, '3')})",
         "seconds": f"{one['seconds_per_seed']:.3g}",
         "seeds": str(found.n),
         "p": f"{scipy_stats.ttest_1samp(one['test_accuracy'], 99.4, alternative='greater').pvalue:.2g}",
@@ -123,7 +123,7 @@ def groupings(e: Committed) -> str:
         (one["together"], f"{one['mean']:.2f} ({one['sd']:.2f})", one["same"], *_apart(one))
         for one in e.measured("groupings")["rows"]
     ]
-    return table([*head, "p that both come from one distribution"], rows)
+    return table([*head, "p, Kolmogorov–Smirnov"], rows)
 
 
 def throughput(e: Committed) -> str:

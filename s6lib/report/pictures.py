@@ -86,8 +86,8 @@ def write_ladder(e: Committed, rungs: list[Record]) -> Path:
 
 def _summary(record: Record) -> dict[str, Any]:
     values = measures.test_accuracy(record)
-    found = statistics.mean_interval(values)
-    about = {"trial": record.trial.settings(), "dataset": record.dataset, "seeds": list(record.seeds)}
+    found, kept = statistics.mean_interval(values), [record.seeds[r] for r in record.non_diverged]
+    about = {"trial": record.trial.settings(), "dataset": record.dataset, "seeds": kept}
     numbers = {key: round(getattr(found, key), 4) for key in ("mean", "sd", "low", "high")}
     seconds = {"seconds_per_seed": round(record.seconds_per_seed, 2), "provenance": record.provenance}
     return {**about, "diverged": record.diverged, "test_accuracy": values.tolist(), **numbers, **seconds}

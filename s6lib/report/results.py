@@ -1,9 +1,11 @@
 """Values of records: accuracies, differences, what was published, what became of claims."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats as scipy_stats
 
 from s6lib.evidence import images, sizes, statistics, verdicts, wanted
@@ -11,7 +13,7 @@ from s6lib.evidence.measures import by_epoch, published_for, test_accuracy
 from s6lib.evidence.statistics import mean_interval, prediction_interval
 from s6lib.records import Record
 from s6lib.report.committed import Committed
-from s6lib.report.text import fixed, span, table
+from s6lib.report.text import ends, fixed, span, table
 from s6lib.studies import STUDIES, base
 
 STAR = 0.05  # chi-squared's p below which seeds spread otherwise than predicted
@@ -78,12 +80,19 @@ def above_ours(e: Committed, *studies: str) -> str:
     pairs = [(r, published_for(r).dropna(subset="last")) for study in studies for r in e.study(study)]
     logged = [(r, seen.iloc[0]) for r, seen in pairs if len(seen) and "plot" not in str(seen.iloc[0].note)]
     above = sum(seen["last"] > test_accuracy(r).mean() for r, seen in logged)
-    return f"{above} of {len(logged)} (sign test, p = {scipy_stats.binomtest(above, len(logged)).pvalue:.2g})"
+    return _signs(above, len(logged))
 
 
-def verdict(e: Committed, word: str) -> str:
-    """How many claims have a verdict, of those whose arms were run."""
-    found = [row["verdict"] for row in e.verdicts if row["verdict"] != "missing"]
+def late_above_ours(e: Committed) -> str:
+    """The same of the published means of the last five epochs."""
+    logged = [(by_epoch(one, "test_accuracy")[:, -5:].mean(), log.test_accuracy_pct.mean()) for one, log in _logs(e)]
+    return _signs(sum(theirs > ours for ours, theirs in logged), len(logged))
+
+
+def verdict(e: Committed, word: str, whose: str = "") -> str:
+    """How many claims have a verdict, of those whose arms were run; of the `published` or our `own` alone."""
+    told = [row for row in e.verdicts if not whose or row["family"].endswith("our own") == (whose == "own")]
+    found = [row["verdict"] for row in told if row["verdict"] != "missing"]
     if word == "decided":
         return str(sum(one != "undecided" for one in found))
     return str(len(found) if word == "all" else sum(one == word.replace("_", " ") for one in found))
@@ -105,12 +114,7 @@ def small_networks(e: Committed) -> str:
 
 def late_epochs(e: Committed) -> str:
     """The mean of the last five epochs beside the published logs."""
-    rows = []
-    for record in e.records.values():
-        log = published_for(record, "per_epoch").set_index("epoch")
-        epochs = range(record.trial.epochs - 4, record.trial.epochs + 1)
-        if set(epochs) <= set(log.index):
-            rows += [_late(record, log.loc[list(epochs)], column) for column in ("test_accuracy", "train_accuracy")]
+    rows = [_late(record, log, column) for record, log in _logs(e) for column in ("test_accuracy", "train_accuracy")]
     return table(["arm", "accuracy", "published", "ours, mean", "95 % of single seeds", "inside"], rows)
 
 
@@ -136,6 +140,19 @@ def stars(e: Committed, *studies: str) -> str:
 # --- pieces ----------------------------------------------------------------------------------------
 
 
+def _logs(e: Committed) -> Iterator[tuple[Record, pd.DataFrame]]:
+    """Every record whose last five epochs are in a published log, and those lines of the log."""
+    for record in e.records.values():
+        log = published_for(record, "per_epoch").set_index("epoch")
+        epochs = range(record.trial.epochs - 4, record.trial.epochs + 1)
+        if set(epochs) <= set(log.index):
+            yield record, log.loc[list(epochs)]
+
+
+def _signs(above: int, total: int) -> str:
+    return f"{above} of {total} (sign test, p = {scipy_stats.binomtest(above, total).pvalue:.2g})"
+
+
 def _claim(row: dict) -> tuple:
     p = "" if row["p"] is None else f"{row['p']:.2g}"
     effects = "<br>".join(verdicts.shown(part).replace("|", "\\|") for part in row["parts"]) or row["note"]
@@ -151,7 +168,7 @@ def _published_last(record: Record) -> str:
 
 def _spread(record: Record) -> tuple:
     found = images.spread(record)
-    numbers = fixed(found.observed, "3"), fixed(found.predicted, "3"), f"{found.p:.2g}{' *' * (found.p < STAR)}"
+    numbers = fixed(found.observed, "3"), fixed(found.predicted, "3"), f"{found.p:.3g}{' *' * (found.p < STAR)}"
     return f"`{record.name}`", len(record.non_diverged), *numbers
 
 
@@ -159,13 +176,13 @@ def _arm(record: Record) -> tuple:
     values = test_accuracy(record)
     ours, one_more = mean_interval(values), prediction_interval(values)
     label = STUDIES[record.trial.study].arms[record.name].label
-    spans = (span(ours.low, ours.high), span(one_more.low, min(one_more.high, 100)))
-    return f"`{record.name}`", label, ours.n, fixed(ours.mean), fixed(ours.sd), *spans, _published_last(record)
+    numbers = ours.n, fixed(ours.mean), fixed(ours.sd), ends(ours), ends(one_more)
+    return f"`{record.name}`", label, *numbers, _published_last(record)
 
 
 def _small(record: Record) -> tuple:
     ours = mean_interval(test_accuracy(record))
-    text = f"**{fixed(ours.mean)}** ({span(ours.low, ours.high)})"
+    text = f"**{fixed(ours.mean)}** ({ends(ours)})"
     what = f"last epoch of {record.trial.epochs}, mean over {ours.n} seeds{sizes.in_views(record)}"
     return record.provenance["parameters"], text, what, f"`{record.trial.study}/{record.name}`, here"
 
@@ -174,5 +191,5 @@ def _late(record: Record, log: Any, column: str) -> tuple:
     ours = prediction_interval(by_epoch(record, column)[:, -5:].mean(1))
     theirs = log[f"{column}_pct"].mean()
     kind = "test" if column == "test_accuracy" else "running training"
-    numbers = fixed(theirs), fixed(ours.mean), span(ours.low, min(ours.high, 100))
+    numbers = fixed(theirs), fixed(ours.mean), ends(ours)
     return f"`{record.trial.study}/{record.name}`", kind, *numbers, "yes" if ours.holds(theirs) else "**no**"

@@ -119,8 +119,9 @@ def train_and_add(
     trainer.run(checkpoints)
     if told:
         told(trainer)
+    seconds = {row["epoch"]: row["seconds"] for row in trainer.history}  # also of epochs that not all replicas reached
     for record in trainer.records():
-        record.provenance["workers"] = workers
+        record.provenance |= {"workers": workers, "seconds": sum(seconds.values())}
         records.add(record)
     checkpoints.remove()
 

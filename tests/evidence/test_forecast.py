@@ -110,6 +110,16 @@ def test_the_outlook_knows_what_is_clear():
     assert forecast.outlook(study, [claim], {}) is None
 
 
+def test_the_next_look_is_the_claim_s_own():
+    # a claim with one late look beside one with an early look that is still to come
+    study = STUDIES["progression"]
+    early, late = (next(one for one in study.claims if one.id == name) for name in "ab")
+    assert (study.looks(early), study.looks(late)) == ((3,), (10,))
+    found = {arm: make_record({"test_accuracy": np.full((3, 15), 98.0)}, arm, "progression") for arm in late.arms}
+    assert verdicts.next_look(study, late, found) == 10
+    assert verdicts.next_look(study, early, {}) == 3
+
+
 def test_claims_that_were_not_run_count_in_the_outlook():
     # a difference that one claim alone would show, and one of ten does not
     study = STUDIES["normalisers"]

@@ -75,6 +75,21 @@ def test_nothing_is_wanted_of_what_is_decided_or_unknown(monkeypatch):
     assert {row["seeds_wanted"] for row in wanted.verdict_rows(made)} == {None}
 
 
+def test_a_paired_variance_is_of_the_pairs():
+    # of 10 seeds each, one diverged in either arm, another in the other: 8 pairs
+    study, source = STUDIES["normalisers"], np.random.default_rng(0)
+    known = {
+        arm: make_record({"test_accuracy": 99.2 + 0.1 * source.standard_normal((10, 15))}, arm)
+        for arm in ("lambda_0", "lambda_1e-05")
+    }
+    for record, seed in zip(known.values(), (3, 5), strict=True):
+        record.diverged = [{"seed": seed, "epoch": 1, "step": 1}]
+    part = same("lambda_1e-05", "lambda_0")
+    assert verdicts.is_paired(part, study)
+    _, variance = wanted.contrast(part, study, known)
+    assert variance == pytest.approx(8 * verdicts.contrast(part, known, study).se ** 2)
+
+
 def test_a_claim_that_counts_twice_makes_the_others_want_more_seeds(monkeypatch):
     curves = {"test_accuracy": np.full((5, 20), 99.2) + np.eye(5, 20)}
     made = [make_record(curves, name) for name in ("bn_l1", "ln_l1", "gn_l1")]

@@ -89,19 +89,34 @@ def test_runs_of_other_numbers_of_seeds_are_asked_for(tmp_path):
     part = records.add(make_record(), tmp_path)
     other = {"seeds": 3, "epochs": 2, "precision": "float32"}
     for settings in ({"seeds": 3, "epochs": 2}, {"seeds": 3, "epochs": 1}, other):
-        folder = tmp_path / "normalisers/bn_l1" / f"run.{state.run_key(settings)}"
-        folder.mkdir()
-        info = {
-            "settings": settings,
-            "code": "c",
-            "data": None,
-            "seconds": 1,
-            "parts": [f"normalisers/bn_l1/{part.name}"],
-        }
-        (folder / "run.json").write_text(json.dumps(info))
+        write_run(tmp_path / "normalisers/bn_l1", settings, part.name)
     assert [info["settings"]["epochs"] for info in prune.asked_runs(run, tmp_path).values()] == [2, 2]
     Path(part, "history.csv").write_text("torn")  # the run's other parts are used again: it stays asked for
     assert [info["settings"]["epochs"] for info in prune.asked_runs(run, tmp_path).values()] == [2, 2]
+
+
+def test_pruning_after_a_notebook_gained_a_parameter(tmp_path):
+    """Attack 25: seeds that `make decide` added beyond the profile's number are still asked for, and are kept."""
+    folder = tmp_path / "normalisers/bn_l1"
+    few, many = records.add(make_record(), tmp_path).name, records.add(seeds_0_to(5), tmp_path).name
+    write_run(folder, {"seeds": 5, "epochs": 2}, many)
+    run = plan.Run("normalisers", "bn_l1", Path("x"), {}, {"seeds": 3, "epochs": 2, "live": False}, "c")
+    request = SimpleNamespace(folder=tmp_path, study="", trial="", plan=lambda: [run])
+    assert prune.unasked_folders(request) == []  # nothing has run since
+    write_run(folder, run.settings, few)
+    (old,) = prune.unasked_folders(request)
+    assert old.name.startswith("run.")  # and not the part
+
+
+def seeds_0_to(last):
+    return make_record({"test_accuracy": np.full((last, 2), 99.2)})
+
+
+def write_run(folder, settings, part):
+    run = folder / f"run.{state.run_key(settings)}"
+    run.mkdir()
+    info = {"settings": settings, "code": "c", "data": None, "seconds": 1, "parts": [f"normalisers/bn_l1/{part}"]}
+    (run / "run.json").write_text(json.dumps(info))
 
 
 @pytest.mark.parametrize("writer", ["markers", "address"])

@@ -130,6 +130,14 @@ def test_diverged_seeds_are_said():
     assert "nan" not in found.text.lower().split()
 
 
+def test_an_arm_whose_seeds_all_diverged_is_ranked_last(tmp_path):
+    worse, lost, better = many(3)
+    worse.history["test_accuracy"], better.history["test_accuracy"] = 98.0, 99.9
+    lost.diverged = [{"seed": seed, "epoch": 1, "step": 1} for seed in range(5)]
+    (group,) = build.contents([worse, lost, better], [], tmp_path)["groups"]
+    assert [arm["record"] for arm in group["ranked"]] == [better, worse, lost]
+
+
 def test_only_diverged_seeds():
     lost = one()
     lost.diverged = [{"seed": seed, "epoch": 1, "step": 1} for seed in range(5)]

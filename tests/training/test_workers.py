@@ -238,6 +238,19 @@ def plain(record: records.Record) -> pd.DataFrame:
     return record.history.drop(columns="seconds")
 
 
+def test_seconds_are_of_all_epochs_also_where_the_first_seed_diverges(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("S6_LAB", str(tmp_path))
+
+    def poison(trainer):  # after the first epoch
+        if trainer.history:
+            trainer.net.layers[0].weight.data.chunk(2)[0].fill_(math.nan)
+
+    train_and_add([sgd(epochs=3)], tiny, [0, 1], "float64", told=poison)
+    record = records.read(sgd(epochs=3), tiny.describe(), "float64", [0, 1])
+    assert record.diverged == [{"seed": 0, "epoch": 2, "step": 2}]
+    assert record.provenance["seconds"] == pytest.approx(record.history[record.history.seed == 1].seconds.sum())
+
+
 @pytest.mark.slow
 def test_same_grouping_same_history(dealt, own):
     # To the last bit, whether a group trained in a worker or here.

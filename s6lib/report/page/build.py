@@ -51,6 +51,7 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
     arms = [arm for group in grouped for arm in group["arms"]]
     for group in grouped:
         group["leader"] = answers.leader(group["arms"])
+        group["ranked"] = sorted(group["arms"], key=mean_or_least, reverse=True)
         group["scale"] = marks.Accuracies([value for arm in group["arms"] for value in drawn_accuracies(arm)])
         group["static"] = charts.static(group["arms"])
     sets = []
@@ -81,6 +82,11 @@ def contents(found: Sequence[Record], left_out: Sequence[str], folder: Path) -> 
         "across": images.ACROSS,
         "sizes": size.drawing(arms),
     }
+
+
+def mean_or_least(arm: Facts) -> float:
+    """Its mean accuracy; below all others where every seed diverged."""
+    return arm["accuracy"]["mean"] if arm["accuracy"]["n"] else -math.inf
 
 
 def drawn_accuracies(arm: Facts) -> list[float | None]:

@@ -11,16 +11,16 @@ from PIL import Image
 from s6lib.evidence.images import LABEL_ERRORS
 from s6lib.plots.images import at_hand
 from s6lib.records import Record
-from s6lib.records.images import missed_share
+from s6lib.records.images import COUNT, missed_share
 
-SHOWN, ACROSS = 300, 20  # images on the page; tiles in a row of the sprite
+ACROSS = 20  # tiles in a row of the sprite
 BLANK = np.zeros((28, 28), np.uint8)  # where some images are at hand and this is not
 
 
 def data_set(records: Sequence[Record]) -> dict[str, Any]:
     """The hardest images of one data set, hardest first: numbers, labels, pixels, how many every seed of all misses."""
     first, missed = records[0], missed_share(records)
-    numbers = np.array([n for n in np.argsort(-missed, kind="stable")[:SHOWN] if missed[n] > 0], int)
+    numbers = np.array([n for n in np.argsort(-missed, kind="stable")[:COUNT] if missed[n] > 0], int)
     pixels, why = at_hand(first, None, numbers)
     errors = LABEL_ERRORS if first.dataset["name"] == "mnist" else {}
     return {
