@@ -140,7 +140,7 @@ def test_the_ladder_comes_from_records(tmp_path, monkeypatch):
         assert a["trial"]["name"] == b["trial"]["name"]
         assert {key: a[key] for key in a if key != "trial"} == {key: b[key] for key in a if key != "trial"}
     before = e.measured("speedrun")
-    rungs[0].seeds = [*rungs[0].seeds, 99]
+    rungs[0].non_diverged, rungs[0].seeds = [*rungs[0].non_diverged, len(rungs[0].seeds)], [*rungs[0].seeds, 99]
     monkeypatch.setattr(report.records, "find", lambda folder: (rungs[:1], []))
     assert report.speedrun(e, tmp_path) == 0  # of others there is no record: they stay
     assert e.measured("speedrun")[0]["seeds"] == rungs[0].seeds
