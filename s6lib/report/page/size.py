@@ -71,14 +71,13 @@ def published(plane: Plane, one: Any) -> Markup:
 
 
 def point(plane: Plane, arm: Facts) -> Markup:
-    """An arm's mean with its interval and its name."""
+    """An arm's mean with its interval, and its name beside the lower end, where those of one size do not meet."""
     found, looks, x = arm["accuracy"], arm["looks"], plane.x(arm["parameters"])
     low, high = (plane.y(value) for value in (ends(found)[1:] or [found["mean"]] * 2))
     whisker = drawn('<path class="whisker" d="M{0},{1}V{2}M{3},{1}h10M{3},{2}h10"/>', x, low, high, x - 5)
     mark = '<use href="#{}" stroke="none" transform="translate({} {}) scale(5)"/>'
     mark = drawn(mark, mark_id(looks["marker"]), x, plane.y(found["mean"]))
-    side, away = ("end", -12) if x > WIDTH * 0.6 else ("start", 12)
-    name = drawn('<text class="{}" x="{}" y="{}" dy=".35em">{}</text>', side, x + away, low, arm["id"])
+    name = drawn('<text class="end" x="{}" y="{}" dy=".35em">{}</text>', x - 12, low, arm["record"].name)
     told = f"{arm['id']}: mean of {found['n']} seeds, last of {arm['epochs']} epochs, {found['mean']:.2f} %"
     told += sizes.in_views(arm["record"])
     group = '<a href="#{0}" fill="{1}" stroke="{1}">{2}<title>{3}</title></a>'
