@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import output
 import torch
 
 from s6lib import data, training
 from s6lib.evidence import statistics
 from s6lib.provenance import provenance
-from s6lib.records import replace_file
 from s6lib.trial import Trial, make_trial
 
 MARGIN = 0.05  # percentage points
@@ -48,10 +48,10 @@ def verdict(found: dict[str, list[float]], precision: str, seeds: int) -> dict:
     }
 
 
-def file_of(options: argparse.Namespace) -> Path:
+def name_of(options: argparse.Namespace) -> str:
     first = (options.study, options.arm) == ("regularisers", "bn")
     arm = "" if first else f"{options.study}_{options.arm}_"
-    return options.out / f"{'small-' if options.small else ''}equivalence_{arm}{options.precision}.json"
+    return f"equivalence_{arm}{options.precision}"
 
 
 def kept(path: Path, about: dict) -> dict:
@@ -91,11 +91,9 @@ def main() -> None:
     options = settings()
     changed = dict(options.set)
     trial = make_trial(options.study, options.arm, schedule="one_cycle", epochs=options.epochs, **changed)
-    path = file_of(options)
-    path.parent.mkdir(parents=True, exist_ok=True)
     about = {"study": trial.study, "arm": trial.name, "settings": changed}
     about |= {"epochs": trial.epochs, "seeds": options.seeds, "dataset": options.dataset}
-    state = kept(path, about)
+    state = kept(output.place(options, name_of(options)), about)
     found = state["accuracies"]
     for start in range(0, options.seeds, TOGETHER):
         chunk = list(range(start, min(start + TOGETHER, options.seeds)))
@@ -107,7 +105,7 @@ def main() -> None:
             state["verdict"] = verdict(found, options.precision, options.seeds)
             state["provenance"] = {**provenance(trial.normaliser, trial.network), "threads": torch.get_num_threads()}
             state["finished"] = time.strftime("%Y-%m-%d")
-            replace_file(path, (json.dumps(state, indent=1) + "\n").encode())
+            output.write(options, name_of(options), state)
             print(precision, "seeds so far", len(values), state["verdict"], flush=True)
 
 

@@ -87,17 +87,13 @@ def lookup(
     version of the code are preferred to a mixture.
     """
     folder = Path(root, trial.study, trial.name)
-    made = [(part, part[1]["provenance"].get("precision")) for part in _heads(folder)[0]]
-    if precision == "auto":
-        each = [lookup(root, trial, dataset, kind, seeds) for kind in dict.fromkeys(kind for _, kind in made)]
-        return max(filter(None, each), key=lambda record: len(record.seeds), default=None)
-    parts = [part for part, kind in made if kind == precision and _fits(part[1], trial, dataset, kind)]
-    for chosen in (_newest_code(parts)[0], parts) if parts else ():
-        record = _together(folder, chosen, [], seeds)
-        if record and len(record.seeds) == len(seeds or record.seeds):
-            record.stale = any(is_stale(head) for _, head in chosen)
-            return record
-    return None
+    alike: dict[str | None, list[Part]] = {}
+    for part in _heads(folder)[0]:
+        kind = part[1]["provenance"].get("precision")
+        if precision in ("auto", kind) and _fits(part[1], trial, dataset, kind):
+            alike.setdefault(kind, []).append(part)
+    whole = [_whole(folder, parts, seeds) for parts in alike.values()]
+    return max(filter(None, whole), key=lambda record: len(record.seeds), default=None)
 
 
 def describe_dataset(name: str) -> dict | None:
@@ -179,6 +175,16 @@ def _count(folder: Path, number: int, what: str) -> list[str]:
 
 
 # --- together --------------------------------------------------------------------------------------
+
+
+def _whole(folder: Path, parts: list[Part], seeds: Sequence[int] | None) -> Record | None:
+    """One record of these parts, of one version of the code if that has all `seeds`; None where one is missing."""
+    for chosen in (_newest_code(parts)[0], parts):
+        record = _together(folder, chosen, [], seeds)
+        if record and len(record.seeds) == len(seeds or record.seeds):
+            record.stale = any(is_stale(head) for _, head in chosen)
+            return record
+    return None
 
 
 def _together(
