@@ -190,12 +190,12 @@ def settings(words: list[str] | None = None) -> argparse.Namespace:
         tiny = {
             "rounds": 1,
             "seconds": 0.1,
-            "steps": 150,
+            "steps": 60,
             "networks": ["regularisers"],
             "dataset": "digits",
             "batch": 64,
         }
-        vars(options).update(tiny, replicas=(1, 2), seeds=2, warm_up=1)
+        vars(options).update(tiny, replicas=(2,), seeds=2, warm_up=1)
     return options
 
 
