@@ -94,10 +94,13 @@ def keys(part: Part) -> list[tuple[str, str]]:
     return [(arm, part.measure) for arm in part.weights]
 
 
-def scale(claims: Sequence[Claim], measure: str) -> tuple[float, float]:
-    """The number that a measure is held against (0: none), and the difference that counts as none (1: none named)."""
+def scale(claims: Sequence[Claim], arm: str, measure: str) -> tuple[float, float]:
+    """The number that a measure of an arm is held against (0: none; one for all arms where arms are compared), and the
+    difference that counts as none (1: none named)."""
     parts = [part for claim in claims for part in claim.parts if part.measure == measure]
-    fixed = [part.bound for part in parts if len(part.weights) == 1 and part.relation != "within"]
+    compared = any(len(part.weights) > 1 for part in parts)
+    bars = [part for part in parts if len(part.weights) == 1 and part.relation != "within"]
+    fixed = [part.bound for part in bars if compared or arm in part.weights]
     margins = [part.margin or part.bound * (part.relation == "within" or len(part.weights) > 1) for part in parts]
     return max(fixed, default=0.0), max(margins) or 1.0
 
@@ -107,7 +110,7 @@ def true_means(claims: Sequence[Claim], sizes: Sequence[float], source: np.rando
     names = dict.fromkeys(key for claim in claims for part in claim.parts for key in keys(part))
     found = {}
     for arm, measure in names:
-        centre, margin = scale(claims, measure)
+        centre, margin = scale(claims, arm, measure)
         found[arm, measure] = centre + margin * source.choice(sizes)
     return found
 
@@ -123,7 +126,7 @@ def simulated(
         noise = (own[arm] + source.standard_normal((studies, seeds))) / 2**0.5
         if study.arms[arm].family in study.plan.paired:
             noise = 0.8**0.5 * shared + 0.2**0.5 * noise
-        made[arm, measure] = mean + scale(claims, measure)[1] * noise
+        made[arm, measure] = mean + scale(claims, arm, measure)[1] * noise
     return lambda arm, measure: made[arm, measure]
 
 

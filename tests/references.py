@@ -1,4 +1,5 @@
-"""Reference runs of all notebooks, for nbval; `python tests/references.py [NAME ...]` makes them anew.
+"""Reference runs of all notebooks, for nbval; `python tests/references.py [NAME ...]` makes them anew, and with
+`--text` for a name takes over the notebooks' present prose, which needs no run.
 
 Each notebook that studies.toml names is executed once through papermill, at smoke size on the bundled digits. What is
 kept under tests/reference/ is the executed source with the outputs of the cells tagged `nbval-check-output`: layer
@@ -64,8 +65,20 @@ def make(name: str, notebook: Path) -> None:
     nbformat.write(executed, reference(name))
 
 
+def take_over_text(name: str, notebook: Path) -> None:
+    """Gives a reference the notebook's present markdown cells; its code has to be what ran (test_notebooks.py)."""
+    kept = nbformat.read(reference(name), nbformat.NO_CONVERT)
+    ran = [cell for cell in kept.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for old, new in zip(ran, nbformat.read(notebook, nbformat.NO_CONVERT).cells, strict=True):
+        if new.cell_type == "markdown":
+            old.source = new.source
+    nbformat.write(kept, reference(name))
+
+
 if __name__ == "__main__":
+    words = sys.argv[1:]
+    work = take_over_text if words == ["--text"] else make
     for name, notebook in notebooks().items():
-        if not sys.argv[1:] or name in sys.argv[1:]:
-            make(name, notebook)
+        if words in ([], ["--text"]) or name in words:
+            work(name, notebook)
             print(name, flush=True)

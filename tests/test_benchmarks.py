@@ -346,6 +346,13 @@ def test_committed_speedrun_candidates_are_those_the_script_would_run():
     assert all(candidates.same(row, speedrun.jobs()) for row in rows)
 
 
+def test_without_differences_every_mean_is_at_its_own_bar():
+    for _, claims in null_studies.families_of(STUDIES.values()):
+        means = null_studies.true_means(claims, [0.0], np.random.default_rng(0))
+        bars = [p for claim in claims for p in claim.parts if len(p.weights) == 1 and p.relation != "within"]
+        assert [null_studies.truth(part, means) for part in bars] == [0.0] * len(bars)
+
+
 def test_the_simulated_families_are_those_of_the_studies():
     # `python benchmarks/null_studies.py` makes them anew
     kept = json.loads((ROOT / "results/bench/null_studies.json").read_text())["families"]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats as scipy_stats
 
-from s6lib.evidence.measures import correct, last
+from s6lib.evidence.measures import correct
 from s6lib.records import Record
 
 # The 15 test images of MNIST whose label most of five raters refused, and the label that at least three of them gave
@@ -72,7 +72,7 @@ def least_sd(record: Record, measure: str) -> float:
 
 def spread(record: Record) -> Spread:
     """A seed's luck is that of its images (Jordan 2023, arXiv 2304.01910): (R - 1) s^2 / predicted^2 is chi-squared."""
-    accuracy, expected = last(record, "test_accuracy"), predicted_sd(record)
+    accuracy, expected = 100 * correct(record).mean(axis=1), predicted_sd(record)  # both from the same answers
     if not expected > 0:
         return Spread(float("nan"), expected, float("nan"))
     free = len(accuracy) - 1

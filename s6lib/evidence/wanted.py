@@ -66,7 +66,7 @@ def _part(part: Part, study: Study, records: Records, family: int, parts: int) -
     way, against = LEVEL / 2, LEVEL / 2 / parts  # two directions share the level; any part contradicts
     if part.relation == "within":
         inside = part.bound - abs(mean)
-        return seeds(inside, way), seeds(-inside, against), math.inf
+        return seeds(inside, way), seeds(-inside, against / 2), math.inf  # beyond it on either side
     equal = math.inf if part.margin is None else seeds(part.margin - abs(mean), LEVEL)
     return seeds(mean, way), seeds(-mean, against), equal
 

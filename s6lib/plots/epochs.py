@@ -62,7 +62,7 @@ def curves(record: Record) -> Figure:
     loss_scale(axes[1], "loss (nats per image)")
     rates = record.trial.learning_rates()
     axes[2].step(range(1, len(rates) + 1), rates, ".-" if len(rates) == 1 else "-", where="mid", color=BLACK)
-    axes[2].set(ylabel="learning rate (per step)", ylim=(0, 1.08 * max(rates)))
+    axes[2].set(ylabel="learning rate (mean of the epoch)", ylim=(0, 1.08 * max(rates)))
     for ax in axes:
         epoch_axis(ax, [record])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)

@@ -94,7 +94,7 @@ def weight_histogram(record: Record, near: float = 1e-3) -> Figure:
     left.axvspan(bins[0], near, color=GREY, alpha=0.18, linewidth=0)
     zeros = f"shaded: |w| < {near:g}\nexactly 0: {(sizes == 0).sum():,} of {sizes.size:,}"
     left.text(0.03, 0.96, zeros, transform=left.transAxes, va="top", fontsize=9)
-    left.set(xscale="log", xlabel="|w| (no unit)", ylabel=f"weights (count, {kept(record)} together)")
+    left.set(xscale="log", xlabel="|w| (no unit)", ylabel="weights (count)")
     exact = np.array([percent(w == 0) for w in layers])
     small = np.array([percent(w < near) for w in layers]) - exact
     names = [f"conv {k} ({np.prod(w.shape[1:]):,})" for k, w in enumerate(layers, 1)]

@@ -152,10 +152,11 @@ class Record:
 
     @property
     def seconds_per_seed(self) -> float:
-        """Wall time of the newest training and its evaluation, divided by the replicas that were trained together, in
-        all processes side by side."""
-        together = self.provenance.get("replicas_together", len(self.seeds)) * self.provenance.get("workers", 1)
-        return self.provenance.get("seconds", float("nan")) / together
+        """Wall time of a training and its evaluations, divided by the replicas that were trained together, in all
+        processes side by side; the median over the trainings that the seeds come from."""
+        each = [source.get("replicas_together", len(self.seeds)) * source.get("workers", 1) for source in self.sources]
+        seconds = [source.get("seconds", float("nan")) for source in self.sources]
+        return float(np.median(np.divide(seconds, each)))
 
     def describe(self) -> str:
         """One line: what was recorded, for how many seeds, where."""

@@ -159,7 +159,8 @@ def page(e: Committed) -> str:
             lines += [f"**[`{study}/{entry.name}`]({file}.ipynb)**, {_what(e, entry)}", ""]
             lines += [f"[![Curves of {entry.name}]({file}.png)]({file}.ipynb)", ""]
     missing = [f"`{entry.study}/{entry.name}`" for entry in entries() if entry not in known]
-    return "\n".join([*lines, f"Not in the committed run yet: {', '.join(missing) or 'nothing'}."])
+    lines.append(f"Not shown, as not all of their arms are in the committed run: {', '.join(missing) or 'none'}.")
+    return "\n".join(lines)
 
 
 def _what(e: Committed, entry: Entry) -> str:

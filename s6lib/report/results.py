@@ -75,12 +75,12 @@ def replicated(e: Committed, *studies: str) -> str:
     return f"{sum(inside)} of {len(inside)}"
 
 
-def above_ours(e: Committed, *studies: str) -> str:
-    """How many published last epochs, of those printed in logs, are above our mean; two-sided p of the sign test."""
+def above_ours(e: Committed, which: str, *studies: str) -> str:
+    """How many published last epochs, `all` or those in `logs`, are above our mean; two-sided p of the sign test."""
     pairs = [(r, published_for(r).dropna(subset="last")) for study in studies for r in e.study(study)]
-    logged = [(r, seen.iloc[0]) for r, seen in pairs if len(seen) and "plot" not in str(seen.iloc[0].note)]
-    above = sum(seen["last"] > test_accuracy(r).mean() for r, seen in logged)
-    return _signs(above, len(logged))
+    known = [(r, seen.iloc[0]) for r, seen in pairs if len(seen)]
+    chosen = [(r, seen) for r, seen in known if which == "all" or "plot" not in str(seen.note)]
+    return _signs(sum(seen["last"] > test_accuracy(r).mean() for r, seen in chosen), len(chosen))
 
 
 def late_above_ours(e: Committed) -> str:

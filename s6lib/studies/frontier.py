@@ -72,7 +72,7 @@ VIEWS = {"network": "frontier_views"}
 P3K, P10K = {"widths": (5, 8, 9, 10, 10)}, {"widths": (8, 12, 16, 20, 20)}
 
 ARMS = {
-    "p1k": Arm("1,017 parameters", {"widths": (3, 4, 5, 6, 6)}, base.GREY, ":", "v"),
+    "p1k": Arm("1,017 parameters", {"widths": (3, 4, 5, 6, 6)}, base.BLUE, ":", "v"),
     "p2k": Arm("2,068 parameters", {"widths": (4, 6, 8, 8, 9)}, base.PURPLE, "-.", "P"),
     "p3k": Arm("2,947 parameters", P3K, base.SKY, "--", "s"),
     "p3k_views": Arm("2,947 parameters, three views", P3K | VIEWS, base.SKY, "-", "<"),
