@@ -125,7 +125,7 @@ def test_no_line_of_prose_begins_with_a_marker(path):
 def test_a_changed_record_outdates_its_figure():
     assert pictures.outdated(EVIDENCE) == []
     found = pictures.outdated(with_records(**{"regularisers/gbn": "regularisers/bn"}))
-    assert [line.split(":")[0] for line in found] == ["regularisers.png"]
+    assert [line.split(":")[0] for line in found] == ["regularisers.png", "sizes.png"]
 
 
 def test_the_ladder_comes_from_records(tmp_path, monkeypatch):
