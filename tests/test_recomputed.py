@@ -127,6 +127,15 @@ def test_that_a_large_lambda_makes_volatile_hangs_on_seeds_that_had_been_seen():
     assert LEVEL / (2 * 2 * 9) < stats.ttest_rel(*steps, alternative="greater").pvalue < LEVEL
 
 
+def test_that_a_small_lambda_has_no_effect_hangs_on_seeds_that_had_been_seen():
+    # two one-sided tests against the margin of 0.075 points; see above
+    for column in ("test_accuracy", "train_accuracy"):
+        small, none = (late(f"normalisers/lambda_{name}", column)[5:10] for name in ("1e-05", "0"))
+        below = stats.ttest_1samp(small - none, 0.075, alternative="less").pvalue
+        above = stats.ttest_1samp(small - none, -0.075, alternative="greater").pvalue
+        assert LEVEL / (2 * 2 * 9) < max(below, above) < LEVEL
+
+
 def test_ingredients():
     # Welch's p of each arm against the whole recipe, Holm over the eight claims, of two directions each; p of one look
     rows = {
