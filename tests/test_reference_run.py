@@ -12,7 +12,7 @@ from s6lib.studies import STUDIES
 ARMS = {  # study -> the arms that were run
     "regularisers": {"bn", "bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2", "bn_batch64", "gbn_batch128"},
     "normalisers": {"bn_l1", "ln_l1", "gn_l1", "lambda_0", "lambda_1e-05", "lambda_0.0001", "lambda_0.001"},
-    "progression": {"bn_dropout", "gap", "gap_lambda_0", "gap_lambda_0.0001", "gap_lambda_0.001"},
+    "progression": {"bn_dropout", "gap", "groups_2", "layer", "gap_lambda_0", "gap_lambda_0.0001", "gap_lambda_0.001"},
     "speedrun": {"anew"},
     "frontier": {"p1k", "p2k", "p3k", "p3k_views", "p4k", "p7k", "p10k", "p10k_views"},
     "ingredients": {"recipe", "no_shift", "no_rotation", "constant", "smoothing", "ghost", "layer", "group"},
