@@ -108,16 +108,18 @@ def test_five_seeds_of_gap_agree_too_well_and_ten_do_not():
     assert statistics.prediction_interval(measures.test_accuracy(gap)).high > published
 
 
-def test_ghost_and_batch_norm_are_neither_different_nor_equivalent():
+def test_ghost_norm_is_not_shown_to_be_as_good_as_batch_norm():
+    # at batch 128 neither a difference nor equivalence; at batch 64 its interval, uncorrected, is just below 0
     found = accuracies("regularisers")
-    for other in ("bn", "bn_batch64"):
-        assert statistics.difference(found["gbn"], found[other]).p > 0.05
-        assert statistics.equivalence(found["gbn"], found[other]) > 0.05
+    assert statistics.difference(found["gbn"], found["bn"]).p > 0.05
+    assert statistics.equivalence(found["gbn"], found["bn"]) > 0.05
+    assert 0.01 < statistics.difference(found["gbn"], found["bn_batch64"]).p < 0.05
 
 
 def test_ghost_norm_is_lowest_in_epoch_6_or_7():
+    # in 28 seeds of 30; in the others in epoch 9
     late = measures.by_epoch(arms("regularisers")["gbn"], "test_accuracy")[:, 5:]
-    assert set(late.argmin(1) + 6) <= {6, 7}
+    assert sorted(late.argmin(1) + 6)[27:] == [7, 9, 9]
     assert (late.min(1) < 99.4).all()
 
 
