@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from committed import EVIDENCE, committed_records
 
@@ -11,7 +12,16 @@ from s6lib.studies import STUDIES
 
 ARMS = {  # study -> the arms that were run
     "regularisers": {"bn", "bn_l1", "bn_l2", "bn_l1_l2", "gbn", "gbn_l1_l2", "bn_batch64", "gbn_batch128"},
-    "normalisers": {"bn_l1", "ln_l1", "gn_l1", "lambda_0", "lambda_1e-05", "lambda_0.0001", "lambda_0.001"},
+    "normalisers": {
+        "bn_l1",
+        "ln_l1",
+        "gn_l1",
+        "lambda_0",
+        "lambda_1e-05",
+        "lambda_0.0001",
+        "lambda_0.001",
+        "proximal_0.0001",
+    },
     "progression": {"bn_dropout", "gap", "groups_2", "layer", "gap_lambda_0", "gap_lambda_0.0001", "gap_lambda_0.001"},
     "speedrun": {"anew"},
     "frontier": {"p1k", "p2k", "p3k", "p3k_views", "p4k", "p7k", "p10k", "p10k_views"},
@@ -137,3 +147,13 @@ def test_no_difference_between_norms_is_shown():
 def test_of_the_claims_on_lambda_three_are_supported_and_one_stays_open():
     found = {row["claim"]: row["verdict"] for row in EVIDENCE.verdicts if row["study"] == "normalisers"}
     assert [found[claim] for claim in "efgh"] == ["supported", "undecided", "supported", "supported"]
+
+
+def test_the_proximal_step_hardly_makes_zeros_at_the_published_lambda():
+    found = arms("normalisers")
+    for arm, most in (("lambda_0.0001", 0), ("proximal_0.0001", 0.001)):
+        sizes = np.concatenate(
+            [w.ravel() for name, w in found[arm].weights.items() if name.endswith((".weight", ".bias"))]
+        )
+        assert len(sizes) > 15_000
+        assert (sizes == 0).mean() <= most
