@@ -131,6 +131,8 @@ def test_ghost_norm_is_lowest_in_epoch_6_or_7():
     late = measures.by_epoch(arms("regularisers")["gbn"], "test_accuracy")[:, 5:]
     assert sorted(late.argmin(1) + 6)[27:] == [7, 9, 9]
     assert (late.min(1) < 99.4).all()
+    found = {row["claim"]: row["verdict"] for row in EVIDENCE.verdicts if row["study"] == "regularisers"}
+    assert (found["e"], found["e, epoch 9"]) == ("contradicted", "contradicted")
 
 
 def test_both_penalties_together_cost_accuracy():

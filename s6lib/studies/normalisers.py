@@ -38,9 +38,12 @@ LAMBDAS = {0.0: "batch norm, no L1", 1e-5: "L1 1e-5", 1e-4: "L1 1e-4", 1e-3: "L1
 
 def sweep(kind: str, prefix: str, *colours: str) -> dict[str, Arm]:
     """The arms of the lambda sweep, 15 epochs, under one form of the L1 step."""
+    step = ", proximal step" if kind == "proximal" else ""
     looks = zip(LAMBDAS.items(), colours, ("-", "--", "-.", ":"), "os^D", strict=True)
     return {
-        f"{prefix}_{value:g}": Arm(text, {"epochs": 15, "l1": value, "l1_kind": kind}, colour, line, marker, "lambda")
+        f"{prefix}_{value:g}": Arm(
+            text + step, {"epochs": 15, "l1": value, "l1_kind": kind}, colour, line, marker, "lambda"
+        )
         for (value, text), colour, line, marker in looks
     }
 
