@@ -6,8 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-OVERRIDES = ("dataset", "seeds", "epochs", "precision")
+from s6lib.batch import OVERRIDES
+
 NUMBERS = {"jobs": int, "workers": int, "retries": int, "cell_timeout": int, "time_limit": float, "worker_wait": float}
+UNLIMITED = ("cell_timeout", "time_limit")  # where empty; elsewhere it means the default
 
 
 def parser() -> argparse.ArgumentParser:
@@ -102,6 +104,7 @@ def make_request(arguments: argparse.Namespace):
     chosen = {name: getattr(arguments, name) for name in ("profile", "study", "trial", "run")}
     given = {name: kind for name, kind in NUMBERS.items() if name in arguments}
     numbers = {name: number(name, getattr(arguments, name), kind) for name, kind in given.items()}
+    numbers = {name: value for name, value in numbers.items() if value is not None or name in UNLIMITED}
     if "stale" in arguments:
         chosen |= {"scheduler": arguments.scheduler, "stale": arguments.stale or "keep"}
     return Request(

@@ -23,7 +23,7 @@ def home() -> Path:
 
 def data_dir() -> Path:
     """The folder that holds the data sets: `S6_DATA_DIR`, or data/ of `home`."""
-    return Path(os.environ.get("S6_DATA_DIR") or home() / "data").expanduser().absolute()
+    return _folder("S6_DATA_DIR", home() / "data")
 
 
 def raw_folder(dataset: str, root: str | None = None) -> Path | None:
@@ -36,7 +36,15 @@ def interactive_results() -> Path:
     """Where notebooks opened by hand leave their records: `S6_LAB`; s6lib in Google Drive where a Colab notebook has
     mounted it, so that they outlive the runtime; or results/lab of `home`."""
     usual = DRIVE / "s6lib" if DRIVE.is_dir() else home() / "results" / "lab"
-    return Path(os.environ.get("S6_LAB") or usual).expanduser()
+    return _folder("S6_LAB", usual)
+
+
+def _folder(variable: str, usual: Path) -> Path:
+    """The folder that an environment variable names, seen from `home`, or the usual one. Raises OSError."""
+    try:
+        return home() / Path(os.environ.get(variable) or usual).expanduser()
+    except RuntimeError:
+        raise OSError(f"{variable}={os.environ[variable]}: no such user's home; give the folder's full path") from None
 
 
 def reference() -> Path:

@@ -312,6 +312,11 @@ def test_data_dir(monkeypatch):
     monkeypatch.setenv("S6_DATA_DIR", "~/sets")
     assert paths.data_dir() == Path.home() / "sets"
     monkeypatch.chdir(Path.home())
+    monkeypatch.setenv("S6_DATA_DIR", "sets")  # a notebook's folder is not where the variable was set
+    assert paths.data_dir() == paths.home() / "sets"
+    monkeypatch.setenv("S6_DATA_DIR", "~nobody-of-that-name/sets")
+    with pytest.raises(OSError, match="S6_DATA_DIR=~nobody-of-that-name/sets: no such user's home"):
+        paths.data_dir()
     for clear in (lambda: monkeypatch.setenv("S6_DATA_DIR", ""), lambda: monkeypatch.delenv("S6_DATA_DIR")):
         clear()
         assert paths.data_dir() == Path(__file__).resolve().parents[1] / "data"

@@ -15,6 +15,7 @@ import pytest
 from synthetic import make_record
 
 from s6lib.batch import decide, plan
+from s6lib.batch import request as request_module
 from s6lib.batch.plan import PlanError
 from s6lib.batch.progress import Display
 from s6lib.batch.request import Request
@@ -119,6 +120,38 @@ def test_who_would_not_add_to_what_is_there_is_told(capsys):
 def test_what_the_plan_fixes_cannot_be_changed(override):
     with pytest.raises(PlanError, match="the plan fixes it"):
         decide.asked(Request(overrides=override))
+
+
+def test_another_profile_is_refused():
+    with pytest.raises(PlanError, match="PROFILE=quick: the plan fixes data and budget"):
+        decide.decide(Request(profile="quick"))
+
+
+def test_nothing_is_written_before_the_first_step_is_known_to_run(tmp_path, monkeypatch):
+    request = Request(ROOT / "studies.toml", "full", "normalisers", results=tmp_path)
+    monkeypatch.setenv("S6_DATA_DIR", str(tmp_path / "none"))
+    monkeypatch.setattr(request_module, "MIRROR", ("127.0.0.1", 1))
+    with pytest.raises(PlanError, match="DATASET=mnist: no files in"):
+        decide.decide(request)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_budget_changed_in_studies_toml_is_refused(tmp_path):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    text = (ROOT / "studies.toml").read_text().replace("[profiles.full]", "[profiles.full]\nepochs = 2\n")
+    (tmp_path / "studies.toml").write_text(text)
+    with pytest.raises(PlanError, match="normalisers/bn_l1: epochs 20 -> 2; the plan fixes these"):
+        decide.decide(Request(tmp_path / "studies.toml", "full", "normalisers", results=tmp_path / "results"))
+
+
+def test_stale_seeds_cost_what_they_take_to_train_again():
+    # they count as trained, so they are not asked for by themselves; when their arm is, all of it is trained anew
+    made = decide.Step(STUDIES["normalisers"], 20, ("bn_l1",))
+    fresh = record("bn_l1", 10)
+    fresh.provenance["seconds"] = 3600.0 * 10
+    assert decide.cost(made, [fresh]).startswith("about 10.0 hours")
+    fresh.stale = True
+    assert decide.cost(made, [fresh]).startswith("about 20.0 hours")
 
 
 def test_unknown_studies_and_trials_are_refused():

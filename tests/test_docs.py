@@ -100,7 +100,18 @@ def test_a_changed_measurement_changes_the_text(tmp_path):
     assert (EVIDENCE.value(name), Evidence(tmp_path).value(name)) == ("0.05", "0.5")
 
 
-@pytest.mark.parametrize("name", ["means regularisers/gbn", "mean regularisers/nobody", "mean", "number nothing a d"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "means regularisers/gbn",
+        "mean regularisers/nobody",
+        "mean",
+        "number nothing a d",
+        "rung nosuch accuracy",
+        "published regularisers/nosuch best",
+        "number equivalence_bfloat16 verdict/margin x",
+    ],
+)
 def test_a_marker_without_a_source_is_refused(name):
     with pytest.raises(ValueError, match=re.escape(f"<!--= {name} -->")):
         EVIDENCE.value(name)
@@ -126,6 +137,11 @@ def test_a_changed_record_outdates_its_figure():
     assert pictures.outdated(EVIDENCE) == []
     found = pictures.outdated(with_records(**{"regularisers/gbn": "regularisers/bn"}))
     assert [line.split(":")[0] for line in found] == ["regularisers.png", "sizes.png"]
+
+
+def test_a_missing_figure_is_named(monkeypatch):
+    monkeypatch.setattr(pictures, "pictures", lambda e: {Path("gone.png"): []})
+    assert pictures.outdated(EVIDENCE)[0].startswith("gone.png: shows other numbers than the records hold")
 
 
 def test_the_ladder_comes_from_records(tmp_path, monkeypatch):

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic import make_record
 
 from s6lib import records
+from s6lib.evidence.images import per_image_errors
 from s6lib.provenance import source_fingerprint
 from s6lib.records import Record, RecordError, parts
 from s6lib.records.convert import convert
@@ -418,6 +420,23 @@ def test_other_settings_are_other_records(tmp_path):
     found, left_out = records.find(tmp_path)
     assert len(found) == len(OTHERS)
     assert left_out == []
+
+
+def test_equal_settings_are_one_record_however_they_are_written(tmp_path):
+    # l1 = 0 as typed in a notebook, and 0.0 as in the study's file
+    whole = [record_of(seed, trial=dataclasses.replace(TRIAL, l1=zero)) for seed, zero in enumerate((0, 0.0))]
+    add_all(tmp_path, *whole)
+    found, left_out = records.find(tmp_path)
+    assert [record.seeds for record in found] == [[0, 1]]
+    assert left_out == []
+
+
+def test_logits_too_large_for_float16():
+    logits = np.full((1, 20, 10), -np.inf)
+    logits[0, :, 3] = np.inf
+    record = make_record(logits=logits)
+    assert record.confidence.tolist() == [[1.0] * 20]
+    assert np.isfinite(per_image_errors(record).confidence).all()
 
 
 def test_what_the_last_run_asked_for_is_what_a_summary_reads(tmp_path):

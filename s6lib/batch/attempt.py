@@ -24,7 +24,7 @@ from typing import IO, Any
 from s6lib import records
 from s6lib.batch.folders import STALE, clear, locked, remove, remove_empty, socket_folder, work_folder
 from s6lib.batch.plan import difference
-from s6lib.batch.state import data_fingerprint, part_path, run_key
+from s6lib.batch.state import data_fingerprint, is_part, run_key
 from s6lib.provenance import ALWAYS, PACKAGE, versions
 from s6lib.records import RecordError, plain_text
 from s6lib.records.files import commit_folder
@@ -224,8 +224,10 @@ def validate_output(spec: dict, folder: Path) -> dict:
         skipped = not_executed(folder / "notebook.ipynb")
         why = f"; cells that never ran: {skipped} (sys.exit in a cell?)" if skipped else ""
         return {"kind": "code", "reason": f"the notebook ended without saving a record{why}"}
+    if odd := [name for name in parts if not is_part(name)]:
+        return {"kind": "code", "reason": plain_text(f"{odd[0]!r} is not the name of a part below {spec['results']}")}
     try:
-        heads = [records.check(part_path(Path(spec["results"]), name)) for name in parts]
+        heads = [records.check(Path(spec["results"], name)) for name in parts]
     except RecordError as error:
         return {"kind": "code", "reason": str(error)}
     bad = [entry for head in heads for entry in head["diverged"]]

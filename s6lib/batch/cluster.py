@@ -74,7 +74,7 @@ class Cluster:
     def width(self) -> int:
         """How many trials can run at a time."""
         with contextlib.suppress(OSError, TimeoutError):
-            return sum(self.client.nthreads().values())
+            return max(1, sum(self.client.nthreads().values()))  # the last worker may be gone
         return 1
 
     def trouble(self) -> str | None:

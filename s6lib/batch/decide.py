@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 
 from s6lib import records
 from s6lib.batch import runner
-from s6lib.batch.plan import PlanError, names, one_of
+from s6lib.batch.plan import PlanError, arm_differences, names, one_of
 from s6lib.batch.progress import Display
-from s6lib.batch.request import Request, check
+from s6lib.batch.request import Request, check, check_reach
 from s6lib.evidence import forecast, verdicts
 from s6lib.evidence.wanted import verdict_rows
 from s6lib.records import PRECISIONS, Record, counted
@@ -47,6 +47,8 @@ def decide(request: Request, hours: float | None = None) -> int:
     trials than the studies' arms.
     """
     check(request)
+    if request.profile != "full":
+        raise PlanError(f"PROFILE={request.profile}: the plan fixes data and budget; decide takes {TAKES}")
     if hours is not None and not hours > 0:  # nor nan
         raise PlanError(f"HOURS={hours:g} is out of range; valid: above 0, or empty for no limit")
     studies, display = asked(request), Display(log=request.folder / "batch.log")
@@ -56,19 +58,20 @@ def decide(request: Request, hours: float | None = None) -> int:
     known: dict[tuple[str, str], str] = {}
     while True:
         found = records.find(request.folder)[0] if request.folder.is_dir() else []
-        rows = verdict_rows(found)
+        rows, added = verdict_rows(found), [one for one in found if is_added_to(one, precision, request.stale)]
+        step = next_step(studies, rows, added)
+        if step and before is None:
+            check_step(replace_with(request, step))
         verdicts.write(rows, request.folder)
         known = report(rows, studies, known, display)
         if before is None:
             tell_precision(found, studies, precision, display)
-        found = [record for record in found if is_added_to(record, precision, request.stale)]
-        step = next_step(studies, rows, found)
         if step is None:
             return finish(rows, studies, display)
         if step == before:
             display.line(f"{step.study.name}: the run did not add all seeds of this look; see {display.log}")
             return 1
-        announce(step, rows, found, display, precision)
+        announce(step, rows, added, display, precision)
         if time.monotonic() >= over:
             display.line("the hours are over; the same command continues from here")
             return 0
@@ -100,6 +103,15 @@ def asked(request: Request) -> list[Study]:
         if name not in able:
             raise PlanError(f"STUDY={name}: it claims nothing; those that do: {', '.join(able)}")
     return [STUDIES[name] for name in names(request.study) or able]
+
+
+def check_step(request: Request) -> None:
+    """Raises PlanError where the first step cannot be run, or studies.toml has other settings than the arms."""
+    plan = request.plan()
+    for run in plan:
+        if changed := arm_differences(run):
+            raise PlanError(f"studies.toml: {run.name}: {changed}; the plan fixes these, leave them out")
+    check_reach(request, plan)
 
 
 def is_added_to(record: Record, precision: str, stale: str) -> bool:
@@ -195,14 +207,15 @@ def announce(step: Step, rows: Sequence[dict], found: Sequence[Record], display:
 
 def cost(step: Step, found: Sequence[Record]) -> str:
     """Hours of training at the seconds per seed that it took so far. Of arms that share a notebook, those that claims
-    need."""
+    need. Stale seeds are trained again."""
     have = verdicts.select(found, step.study.name)
     trained = [arm for entry in step.entries for arm in trained_by(f"{step.study.name}/{entry}")]
     arms = {arm: min(step.seeds, most) for arm in trained if (most := most_seeds(step.study, arm))}
     known = [have[arm] for arm in arms if arm in have]
     if not known:
         return "none of them timed yet"
-    seconds = sum(record.seconds_per_seed * max(0, arms[record.name] - seeds_of(record)) for record in known)
+    lacking = {one.name: max(0, arms[one.name] - (0 if one.stale else seeds_of(one))) for one in known}
+    seconds = sum(record.seconds_per_seed * lacking[record.name] for record in known)
     left = len(arms) - len(known)
     unknown = f", {counted(left, 'arm')} not timed yet" if left else ""
     return f"about {seconds / 3600:.1f} hours{unknown}"

@@ -52,27 +52,29 @@ def run_lock(folder: Path, shared: bool, say: Callable[[str], None], wait: bool 
 def locked(path: Path) -> Iterator[None]:
     """An attempt's lock: nobody competes for it, others only ask whether it is held."""
     with path.open("a+", encoding="utf-8") as handle, beating(path):
-        take(handle, shared=False)
+        while not take(handle, shared=False):  # who asks holds it for a moment
+            time.sleep(0.05)
         write_lease(handle, shared=False)
         yield
 
 
 def acquire(path: Path, shared: bool, say: Callable[[str], None], wait: bool = True) -> IO:
-    told = False
+    busy = 0
     while True:
         handle = path.open("a+", encoding="utf-8")
-        free = take(handle, shared, (lambda _: None) if told else say)
+        free = take(handle, shared, (lambda _: None) if busy else say)
         if free and path.exists() and os.fstat(handle.fileno()).st_ino == path.stat().st_ino:
             return handle
         holder = describe_holder(handle)
         handle.close()
-        if not free:
+        if free:
+            continue
+        busy += 1
+        if busy == 2:  # who only asks, such as `make status`, holds it for a moment
             if not wait:
                 raise PlanError(f"{path.parent} is in use by {holder}")
-            if not told:
-                say(f"{path.parent} is in use by {holder}; waiting until it is done")
-            told = True
-            time.sleep(0.3)
+            say(f"{path.parent} is in use by {holder}; waiting until it is done")
+        time.sleep(0.3)
 
 
 def take(handle: IO, shared: bool, say: Callable[[str], None] = lambda _: None) -> bool:

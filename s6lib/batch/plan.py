@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,11 +86,27 @@ def read_studies(path: Path) -> dict:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PlanError(f"{path}: cannot be read ({error.strerror}); run this in the folder that holds it") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: {error}") from error
     if not {"profiles", "studies"} <= set(table):
         raise PlanError(f"{path}: needs tables [profiles.<name>] and [studies.<study>.<trial>]")
+    for where, value in tables_of(table):
+        if not isinstance(value, dict):
+            raise PlanError(f"{path}: {where} = {json.dumps(value, default=str)}; expected a table {{...}}")
     return table
+
+
+def tables_of(table: dict) -> Iterator[tuple[str, object]]:
+    """What must be tables in studies.toml, each before those within it."""
+    for kind in ("profiles", "studies", "tutorials"):
+        yield kind, table.get(kind, {})
+    yield from ((f"profiles.{name}", value) for name, value in table["profiles"].items())
+    for study, entries in table["studies"].items():
+        yield f"studies.{study}", entries
+        for trial, entry in entries.items():
+            yield f"studies.{study}.{trial}", entry
+            inner = entry.keys() & {"parameters", *table["profiles"]}
+            yield from ((f"studies.{study}.{trial}.{name}", entry[name]) for name in sorted(inner))
 
 
 def make_run(notebooks: Path, table: dict, profile: str, study: str, trial: str, overrides: dict) -> Run:
@@ -101,7 +117,7 @@ def make_run(notebooks: Path, table: dict, profile: str, study: str, trial: str,
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         raise PlanError(f"{where}: names become folders; only letters, digits, _, - and . inside are allowed")
     unknown = set(entry) - {"notebook", "parameters", *table["profiles"]}
-    if unknown or "notebook" not in entry:
+    if unknown or not isinstance(entry.get("notebook"), str):
         raise PlanError(
             f"{where}: expected notebook = ..., parameters = {{...}}; found {', '.join(entry) or 'nothing'}"
         )
@@ -218,6 +234,8 @@ def check_ranges(where: str, settings: dict) -> None:
     for name in ("seeds", "epochs"):
         if isinstance(settings.get(name), int) and settings[name] < 1:
             raise PlanError(f"{where}: {name}={settings[name]} is out of range; valid: 1 or more")
+    if empty := [name for name, value in settings.items() if value == []]:
+        raise PlanError(f"{where}: {empty[0]}=[] is empty; valid: a list of one or more")
     if isinstance(settings.get("seeds"), int) and settings["seeds"] > MOST_SEEDS:
         raise PlanError(f"{where}: seeds={settings['seeds']} is out of range; valid: {MOST_SEEDS:,} at most")
     if "dataset" in settings:

@@ -1,6 +1,7 @@
 """Where runs are executed: threads on this machine that start child processes, or a Dask cluster."""
 
 import os
+import re
 import shutil
 import subprocess
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -68,4 +69,4 @@ def gpus() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [str(i) for i, line in enumerate(answer.stdout.splitlines()) if line.startswith("GPU ")]
+    return re.findall(r"^GPU (\d+):", answer.stdout, re.MULTILINE)  # MIG devices are listed below theirs

@@ -6,7 +6,7 @@ from s6lib.batch.folders import remove, remove_empty, run_lock
 from s6lib.batch.plan import Run
 from s6lib.batch.progress import Display
 from s6lib.batch.request import Request, check
-from s6lib.batch.state import part_path, read_runs, state_of_folder
+from s6lib.batch.state import read_runs, state_of_folder
 from s6lib.records.parts import is_part_name
 from s6lib.records.reading import ASKED
 from s6lib.report.page import PAGE, TABLE
@@ -30,9 +30,12 @@ def prune(request: Request, really: bool) -> int:
             if really:
                 remove(path, folder)
                 remove_link(path.parent / "notebook.ipynb", folder)
+        kept = [path for path in unasked if really and path.exists()]
     word = "deleted" if really else "not asked for; YES=1 deletes them"
-    display.line(f"{len(unasked)} folders {word}")
-    return 0
+    display.line(f"{len(unasked) - len(kept)} folders {word}")
+    for path in kept:
+        display.line(f"{path}: cannot be deleted; who owns it?")
+    return int(bool(kept))
 
 
 def unasked_folders(request: Request) -> list[Path]:
@@ -41,13 +44,15 @@ def unasked_folders(request: Request) -> list[Path]:
     folder, plan = request.folder, request.plan()
     asked = {path: info for run in plan for path, info in asked_runs(run, folder).items()}
     wanted = {kind(part) for info in asked.values() for part in info["parts"]}
-    runs = {path: info for path, info in read_runs(folder, "*/*/run.*").items() if path not in asked}
+    every = read_runs(folder, "*/*/run.*")
+    runs = {path: info for path, info in every.items() if path not in asked}
     planned, ran = {folder / run.name for run in plan}, {path.parent for path in asked}
     if request.study or request.trial:
         runs = {path: info for path, info in runs.items() if path.parent in planned}
     runs = {path: info for path, info in runs.items() if path.parent not in planned - ran}
-    parts = {part for info in runs.values() for part in info["parts"] if kind(part) not in wanted}
-    found = [*runs, *(part_path(folder, part) for part in parts)]
+    used = {part for path, info in every.items() if path not in runs for part in info["parts"]}
+    parts = {part for info in runs.values() for part in info["parts"] if kind(part) not in wanted} - used
+    found = [*runs, *(folder / part for part in parts)]
     return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
 

@@ -20,25 +20,27 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from s6lib import paths
-from s6lib.batch import attempt, folders
+from s6lib.batch import OVERRIDES, attempt, folders
 from s6lib.batch.chunks import chunks, part_of
 from s6lib.batch.folders import remove_finished_checkpoints, remove_stale_attempts, run_lock
 from s6lib.batch.plan import PlanError, Run, read_notebook, read_studies
 from s6lib.batch.pool import make_executor
 from s6lib.batch.progress import Display, describe, duration, heartbeat, remaining, total_left
 from s6lib.batch.request import Request, check, check_reach, headline, trials_at_a_time, workers_each
-from s6lib.batch.state import State, part_path, state_of
+from s6lib.batch.state import State, state_of
 from s6lib.processes import cores
 from s6lib.records import counted, plain_text
-from s6lib.records.reading import write_asked
+from s6lib.records.reading import ASKED, write_asked
 from s6lib.report.page import PAGE
 
 OUTCOMES = ("done", "infrastructure", "disk", "timeout", "code", "other", "stopped", "software", "lost")
+SUMMARY = "summary.ipynb"
 PAGE_LIMIT = 600.0  # seconds that making the page may take
 
 
@@ -67,6 +69,7 @@ def run(request: Request, index: int | None = None) -> int:
         raise PlanError(f"--index {index} is out of range; valid: 0 to {len(plan) - 1}")
     chosen = plan if index is None else [plan[index]]
     check_reach(request, chosen)
+    check_auxiliary(request)
     display.line(headline(request, chosen))
     batch = Batch(request, chosen, trials_at_a_time(request, chosen), display)
     try:
@@ -77,6 +80,15 @@ def run(request: Request, index: int | None = None) -> int:
     except Lost as lost:
         return batch.stop(str(lost), 1)
     return batch.report()
+
+
+def check_auxiliary(request: Request) -> None:
+    """Raises PlanError where a notebook that follows the trials is missing or takes no parameters."""
+    folder = request.root / "notebooks"
+    for file in read_studies(request.studies_file.absolute()).get("tutorials", {}).values():
+        read_notebook(folder / str(file))
+    if (folder / SUMMARY).exists():
+        read_notebook(folder / SUMMARY, "results_dir")
 
 
 class Batch:
@@ -245,7 +257,7 @@ class Batch:
 
     def summarise(self) -> None:
         """Executes notebooks/summary.ipynb over all trials of the studies at hand; a failed trial is no hindrance."""
-        states = {run.name: state_of(run, self.request.folder) for run in self.request.plan(trial="")}
+        states = self._states()
         parts = [part for state in states.values() for part in state.info.get("parts", [])]
         try:
             write_asked(self.request.folder, parts)
@@ -255,12 +267,26 @@ class Batch:
         undone = [name for name, state in states.items() if state.kind not in ("done", "stale")]
         plan = json.dumps(undone)  # those that are done are not missing, whatever their records are called
         parameters = {"results_dir": str(self.request.folder), "plan": plan}
-        self._run_auxiliary_notebook("summary", "summary.ipynb", parameters)
-        self.make_page()
+        newest = max((folder.stat().st_mtime for state in states.values() if (folder := state.folder)), default=0.0)
+        newest = max(newest, (self.request.folder / ASKED).stat().st_mtime)
+        self._run_auxiliary_notebook("summary", SUMMARY, parameters, newest)
+        self.make_page(newest)
 
-    def make_page(self) -> None:
+    def _states(self) -> dict[str, State]:
+        """How far all trials of the studies at hand are: those of this call as it asks for them, the others with those
+        of its overrides that every notebook takes."""
+        own = {run.name: run for run in self.plan}
+        shared = {name: value for name, value in self.request.overrides.items() if name in OVERRIDES}
+        every = replace(self.request, overrides=shared).plan(trial="")
+        return {run.name: state_of(own.get(run.name, run), self.request.folder) for run in every}
+
+    def _is_up_to_date(self, target: Path, newest: float = 0.0) -> bool:
+        """Whether nothing has run since `target` was made, now or at the time `newest`."""
+        return not self.ran and target.exists() and target.stat().st_mtime >= newest
+
+    def make_page(self, newest: float) -> None:
         """Makes report.html in a process of its own, which has torch; a page that cannot be made fails no batch."""
-        if os.environ.get("S6_PAGE") == "no" or ((self.request.folder / PAGE).exists() and not self.ran):
+        if os.environ.get("S6_PAGE") == "no" or self._is_up_to_date(self.request.folder / PAGE, newest):
             return
         command = [sys.executable, "-m", "s6lib", "report", "--results", str(self.request.folder.parent)]
         command += ["--run", self.request.folder.name]
@@ -272,13 +298,12 @@ class Batch:
         except (OSError, subprocess.TimeoutExpired) as error:
             self.display.line(f"report: not made: {plain_text(str(error))}")
 
-    def _run_auxiliary_notebook(self, name: str, file: str, parameters: dict) -> None:
+    def _run_auxiliary_notebook(self, name: str, file: str, parameters: dict, newest: float = 0.0) -> None:
         """Executes a notebook that leaves no record into the run folder, unless nothing has run since it was made."""
         notebook = self.request.root / "notebooks" / file
         target = self.request.folder / notebook.name
-        if not notebook.exists() or (target.exists() and not self.ran):
+        if not notebook.exists() or self._is_up_to_date(target, newest):
             return
-        read_notebook(notebook, next(iter(parameters), "dataset"))
         named = {"name": name, "parameters": parameters, "identity": {}, "target": str(target)}
         with ThreadPoolExecutor(1) as pool:
             outcome = outcome_of(pool.submit(attempt.execute, self._common(notebook) | named))
@@ -315,7 +340,7 @@ def accuracy(state: State, results: Path) -> str:
     if len({(head["trial"]["study"], head["trial"]["name"]) for head in state.heads}) != 1:
         return ""
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
-        tables = [pd.read_csv(part_path(results, name) / "history.csv") for name in state.info["parts"]]
+        tables = [pd.read_csv(results / name / "history.csv") for name in state.info["parts"]]
         rows = pd.concat(tables).drop_duplicates(["seed", "epoch"])
         if type(asked := state.info["settings"].get("seeds")) is int:
             rows = rows[rows.seed < asked]

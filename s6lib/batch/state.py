@@ -18,19 +18,27 @@ from s6lib.records import RecordError, plain_text
 from s6lib.records.files import digest_of
 from s6lib.records.parts import is_part_name
 
+
+def is_part(name: Any) -> bool:
+    """Whether this names a part relative to the run folder, and leads nowhere else: "study/trial/seeds-..."."""
+    parts = Path(name).parts if isinstance(name, str) else ()
+    return len(parts) == 3 and ".." not in parts and not Path(name).is_absolute() and is_part_name(parts[-1])
+
+
 # What a run.json must hold; the rest of it is for readers.
 RUN_FILE: dict[str, Callable[[Any], bool]] = {
     "settings": lambda value: isinstance(value, dict),
     "code": lambda value: isinstance(value, str),
     "data": lambda value: value is None or isinstance(value, str),
     "seconds": lambda value: type(value) in (int, float) and 0 <= value < 1e9,
-    "parts": lambda value: isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value),
+    "parts": lambda value: isinstance(value, list) and len(value) > 0 and all(map(is_part, value)),
 }
 
 
 @dataclass(frozen=True)
 class State:
-    """`kind` is done, stale, damaged or missing; `info` is the run.json that stands for it, `heads` its parts'."""
+    """`kind` is done, stale, damaged, missing, or other (of other data files); `info` is the run.json that stands for
+    it, `heads` are its parts'."""
 
     kind: str
     reason: str = ""
@@ -65,7 +73,7 @@ def state_of(run: Run, results: Path) -> State:
 def state_of_folder(folder: Path, run: Run, results: Path) -> State:
     try:
         info = read_run(folder)
-        heads = [records.check(part_path(results, name)) for name in info["parts"]]
+        heads = [records.check(results / name) for name in info["parts"]]
     except RecordError as error:
         return State("damaged", str(error))
     data = data_fingerprint(run.settings.get("dataset", ""))
@@ -74,14 +82,6 @@ def state_of_folder(folder: Path, run: Run, results: Path) -> State:
     reasons = ["the notebook's code changed"] if info["code"] != run.code else []
     reasons += ["the library's training code changed"] if any(map(records.is_stale, heads)) else []
     return State("stale" if reasons else "done", " and ".join(reasons), info, heads, folder)
-
-
-def part_path(results: Path, name: str) -> Path:
-    """The folder of a part named relative to the run folder. Raises RecordError for what is no such name."""
-    parts = Path(name).parts
-    if len(parts) != 3 or ".." in parts or not is_part_name(parts[-1]):
-        raise RecordError(plain_text(f"{results}: {name!r} is not the name of a part below it"))
-    return results.joinpath(*parts)
 
 
 def read_runs(folder: Path, pattern: str) -> dict[Path, dict]:

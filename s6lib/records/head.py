@@ -77,7 +77,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) < 1000 and value.isprintable()
 
 
-def _is_name(value: Any) -> bool:
+def is_name(value: Any) -> bool:
     """Of a folder: one that leads nowhere else."""
     return _is_text(value) and bool(re.fullmatch(r"[\w.+-]+", value)) and value[0] != "."
 
@@ -88,7 +88,7 @@ def _is_counts(value: Any) -> bool:
 
 HEAD: dict[str, Check] = {
     "format": lambda value: value in (1, 2, 3),
-    "trial": lambda value: isinstance(value, dict) and all(map(_is_name, (value.get("name"), value.get("study")))),
+    "trial": lambda value: isinstance(value, dict) and all(map(is_name, (value.get("name"), value.get("study")))),
     "dataset": lambda value: isinstance(value, dict),
     "seeds": lambda value: _is_counts(value) and len(value) > 0,
     "diverged": lambda value: isinstance(value, list),

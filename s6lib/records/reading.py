@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +56,7 @@ def find(root: str | Path) -> tuple[list[Record], list[str]]:
     """
     parts, left_out = _heads(Path(root))
     asked = _asked(Path(root))
-    groups: dict[str, list[Part]] = {}
+    groups: dict[Hashable, list[Part]] = {}
     unasked = Counter[Path]()
     for path, head in parts:
         keys = asked.get(f"{head['trial']['study']}/{head['trial']['name']}")
@@ -133,13 +133,16 @@ def _heads(root: Path) -> tuple[list[Part], list[str]]:
 
 
 def write_asked(root: Path, parts: Iterable[str]) -> None:
-    """Notes the keys of `parts`, named "study/trial/part": those that the run in `root` asks for."""
+    """Notes the keys of `parts`, named "study/trial/part": those that the run in `root` asks for. What it asked for in
+    other trials stays; a file that would not change is not written."""
     asked: dict[str, list[str]] = {}
     for name in parts:
         trial, part = name.rsplit("/", 1)
         if (key := part.split(".")[1]) not in asked.setdefault(trial, []):
             asked[trial].append(key)
-    replace_file(root / ASKED, (json.dumps(asked, indent=1) + "\n").encode())
+    known = _asked(root)
+    if known | asked != known or not (root / ASKED).exists():
+        replace_file(root / ASKED, (json.dumps(known | asked, indent=1) + "\n").encode())
 
 
 def _asked(root: Path) -> dict[str, list[str]]:
@@ -154,8 +157,8 @@ def _fits(head: dict, trial: "Trial", dataset: dict, precision: str) -> bool:
     return head["dataset"] == dataset and head["provenance"].get("precision") == precision and trial_of(head) == trial
 
 
-def _identity(head: dict) -> str:
-    return json.dumps([trial_of(head).settings(), head["dataset"], head["provenance"].get("precision")], sort_keys=True)
+def _identity(head: dict) -> Hashable:
+    return trial_of(head), json.dumps(head["dataset"], sort_keys=True), head["provenance"].get("precision")
 
 
 def _newest_code(parts: list[Part]) -> tuple[list[Part], bool]:

@@ -18,6 +18,7 @@ WEIGHT_NORMS = ("seed", "epoch", "sum_abs", "sum_squares")
 FILES = ("history.csv", "weight_norms.csv", "predictions.npz", "weights.safetensors")
 NO_WEIGHTS = "this record is kept in its small form, without weights: train it to see this figure"
 PRECISIONS = ("auto", "float32", "bfloat16", "float64")
+LARGEST = 65504.0  # of float16, in which logits are kept
 MOST_SEEDS = 100_000  # of a trial; a slip of the finger is not to fill the memory
 
 
@@ -87,7 +88,8 @@ class Record:
         return self.logits
 
     def _probability_of(self, classes: np.ndarray) -> np.ndarray:
-        probability = special.softmax(self._logits.astype(np.float32), -1)
+        logits = np.clip(self._logits.astype(np.float32), -LARGEST, LARGEST)  # larger ones are kept as infinite
+        probability = special.softmax(logits, -1)
         return np.take_along_axis(probability, classes[..., None].astype(int), -1)[..., 0]
 
     @property

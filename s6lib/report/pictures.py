@@ -54,7 +54,8 @@ def draw(e: Committed) -> list[Path]:
 
 def outdated(e: Committed) -> list[str]:
     """A line for each figure that shows other numbers than the committed records hold."""
-    old = [path.name for path, shown in pictures(e).items() if checksum(shown).encode() not in path.read_bytes()]
+    drawn = {path: path.read_bytes() if path.exists() else b"" for path in pictures(e)}
+    old = [path.name for path, shown in pictures(e).items() if checksum(shown).encode() not in drawn[path]]
     return [f"{name}: shows other numbers than the records hold; `make figures` draws it anew" for name in old]
 
 

@@ -29,5 +29,5 @@ class Evidence(Committed):
             raise ValueError(f"<!--= {expression} -->: no value {name!r}; valid: {', '.join(sorted(VALUES))}")
         try:
             return VALUES[name](self, *arguments)
-        except (KeyError, TypeError, FileNotFoundError) as error:
+        except Exception as error:  # whatever a function makes of arguments that name nothing
             raise ValueError(f"<!--= {expression} -->: {type(error).__name__} {error}") from error

@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from s6lib import paths, records
 from s6lib.data import Dataset
 from s6lib.models.norms import divisors
 from s6lib.records import MOST_SEEDS, Record, RecordError
+from s6lib.records.head import is_name
 from s6lib.training.checkpoint import Checkpoints
 from s6lib.training.deal import make_deal
 from s6lib.training.live import Live, Watch
@@ -131,11 +133,14 @@ def checkpoints_of(trainer: Trainer, seeds: list[int]) -> Checkpoints:
     return Checkpoints({**trainer.identity(), "seeds": seeds}, trainer.trial.study, trainer.trial.name)
 
 
-def check_seeds(seeds: int | Sequence[int]) -> list[int]:
+def check_seeds(seeds: int | Sequence[int] | np.ndarray | np.integer) -> list[int]:
     """The seeds that `seeds` stands for: n means 0 .. n - 1. Raises TrialError."""
+    if isinstance(seeds, np.ndarray | np.integer):
+        seeds = seeds.tolist()
     if type(seeds) is int and 1 <= seeds <= MOST_SEEDS:
         return list(range(seeds))
     many = list(seeds) if isinstance(seeds, list | tuple | range) else []
+    many = [seed.item() if isinstance(seed, np.integer) else seed for seed in many]
     if not many or not all(type(seed) is int and 0 <= seed < 2**63 for seed in many) or len(set(many)) != len(many):
         valid = f"1 to {MOST_SEEDS:,}, or a list of different seeds, 0 to 2**63 - 1"
         raise TrialError(f"seeds={seeds!r} is out of range; valid: {valid}")
@@ -145,6 +150,8 @@ def check_seeds(seeds: int | Sequence[int]) -> list[int]:
 def check_fit(trials: Sequence[Trial], dataset: Dataset) -> None:
     """Raises TrialError when trials cannot train together or a batch does not suit the normaliser."""
     first = trials[0]
+    if not is_name(first.study):
+        raise TrialError(f"study={first.study!r} is no name of a folder; valid: letters, digits, _ . + - only")
     for trial in trials[1:]:
         if dataclasses.replace(trial, name=first.name, l1=first.l1) != first:
             raise TrialError(f"{trial.name} and {first.name} differ in more than l1; train them one after the other")

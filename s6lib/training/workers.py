@@ -28,7 +28,7 @@ from s6lib.training.deal import Deal
 from s6lib.training.live import Live, Watch, last_accuracies
 from s6lib.trial import Trial
 
-LIVES = 2  # of a group: a worker that was killed is started once more
+LIVES = 2  # of a group: a worker that ended without its work done, killed or by an error, is started once more
 LOOK = 0.1  # seconds between two looks at the workers
 
 

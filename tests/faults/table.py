@@ -48,6 +48,10 @@ ATTACKS = {
     39: "a full disk while verdicts, pages or notes are written",
     40: "two processes that write one file",
     41: "arms and first seeds that diverged, in the interactive notebook",
+    42: "a summary that failed or was interrupted after the training",
+    43: "`make prune YES=1 TRIAL=...` where another trial uses the same part",
+    44: "one study after another in the same run folder",
+    45: "`make status` at the moment when a lock is taken",
 }
 TEST = re.compile(r"def (test_\w+)\([^)]*\)[^:]*:\n\s+(?:\"\"\"|# )Attacks? ([\d, and]+): (.*?)(?:\"\"\")?\n")
 

@@ -8,6 +8,7 @@ import resource
 import shutil
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +22,10 @@ from synthetic import make_record
 
 from s6lib import explore, paths, records, training
 from s6lib.__main__ import main
-from s6lib.batch import attempt, decide, plan, prune, state
+from s6lib.batch import attempt, decide, folders, plan, progress, prune, runner, state
 from s6lib.batch.request import Request
 from s6lib.evidence import sizes, verdicts
-from s6lib.records import images
+from s6lib.records import images, reading
 from s6lib.records.files import digest_of, replace_file
 from s6lib.records.small import copy
 from s6lib.report import address, gallery, markers
@@ -117,6 +118,69 @@ def write_run(folder, settings, part):
     run.mkdir()
     info = {"settings": settings, "code": "c", "data": None, "seconds": 1, "parts": [f"normalisers/bn_l1/{part}"]}
     (run / "run.json").write_text(json.dumps(info))
+
+
+def test_pruning_spares_what_another_trial_uses(tmp_path):
+    """Attack 43: a part that the run of another trial stands on, selected or not, is not deleted."""
+    part = records.add(make_record(), tmp_path).name
+    asked = [plan.Run("s", name, Path("x"), {}, {"seeds": 3, "epochs": n}, "c") for name, n in (("one", 2), ("two", 5))]
+    for folder, settings in (
+        ("one", {"seeds": 3, "epochs": 1}),
+        ("one", asked[0].settings),
+        ("two", asked[1].settings),
+    ):
+        (tmp_path / "s" / folder).mkdir(parents=True, exist_ok=True)
+        write_run(tmp_path / "s" / folder, settings, part if settings != asked[0].settings else f"seeds-0-2.{8 * '0'}")
+    request = SimpleNamespace(folder=tmp_path, study="", trial="one", plan=lambda: asked[:1])
+    (old,) = prune.unasked_folders(request)
+    assert old.name.startswith("run.")
+
+
+def test_studies_run_one_after_another(tmp_path):
+    """Attack 44: what the run of one study asked for does not make the run of another forget its own."""
+    reading.write_asked(tmp_path, ["a/one/seeds-0-1.key"])
+    reading.write_asked(tmp_path, ["b/two/seeds-0-1.other", "b/two/seeds-2.other"])
+    written = (tmp_path / "asked.json").stat().st_mtime_ns
+    assert json.loads((tmp_path / "asked.json").read_text()) == {"a/one": ["key"], "b/two": ["other"]}
+    reading.write_asked(tmp_path, ["b/two/seeds-0-1.other"])
+    assert (tmp_path / "asked.json").stat().st_mtime_ns == written
+
+
+def test_a_summary_older_than_what_it_shows(tmp_path, monkeypatch):
+    """Attack 42: the same command, which then has nothing to train, makes the summary and the page all the same."""
+    request = Request(studies_file=paths.home() / "studies.toml", study="regularisers", results=tmp_path, run="r")
+    run = request.folder / "regularisers/bn/run.1"
+    run.mkdir(parents=True)
+    monkeypatch.setattr(runner, "state_of", lambda *_: state.State("done", info={"parts": []}, folder=run))
+    said: list[str] = []
+    monkeypatch.setattr(attempt, "execute", lambda spec: said.append(spec["name"]) or {"kind": "done"})
+    monkeypatch.setattr(
+        runner.subprocess,
+        "run",
+        lambda command, **_: said.append(command[3]) or SimpleNamespace(returncode=0, stdout="", stderr=""),
+    )
+    batch = runner.Batch(request, request.plan(), 1, progress.Display())
+    batch.summarise()
+    assert said == ["summary", "report"]  # there was none
+    for name in ("summary.ipynb", "report.html"):
+        (request.folder / name).write_text("")
+    batch.summarise()
+    assert said == ["summary", "report"]
+    os.utime(run, (time.time() + 5,) * 2)
+    batch.summarise()
+    assert said == ["summary", "report"] * 2
+
+
+def test_a_lock_that_somebody_looks_at(tmp_path):
+    """Attack 45: an attempt gets its lock, and `make prune` the run's, although a look holds it for a moment."""
+    lock = tmp_path / ".lock"
+    lock.touch()
+    for taken in (lambda: folders.locked(lock), lambda: folders.run_lock(tmp_path, False, print, wait=False)):
+        with lock.open("r+") as other:
+            assert folders.take(other, shared=False)
+            threading.Timer(0.1, other.close).start()
+            with taken():
+                assert folders.in_use(lock)
 
 
 @pytest.mark.parametrize("writer", ["markers", "address"])

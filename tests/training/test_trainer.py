@@ -533,6 +533,15 @@ def test_number_of_seeds():
     # n stands for seeds 0 .. n - 1; a list stands for itself.
     assert check_seeds(3) == [0, 1, 2]
     assert check_seeds([7, 3]) == [7, 3]
+    for numbers in (np.int64(3), np.arange(3), [np.int64(0), 1, 2]):
+        assert check_seeds(numbers) == [0, 1, 2]
+        assert {type(seed) for seed in check_seeds(numbers)} == {int}
+
+
+def test_a_study_that_is_no_folder_is_refused_before_training(tiny):
+    for study in ("my study", "../../up", ""):
+        with pytest.raises(TrialError, match=f"^study={study!r} is no name of a folder"):
+            train(dataclasses.replace(sgd(), study=study), tiny, 1, device="cpu")
 
 
 def test_trials_that_differ_in_more_than_l1(tiny):

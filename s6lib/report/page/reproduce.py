@@ -19,13 +19,20 @@ def command(record: Record) -> str:
     its data, or the soft labels it learned from, are not those that s6lib loads."""
     if record.dataset["name"] not in paths.DATASETS or record.trial.distillation:
         return ""
-    return for_make(record) if is_arm(record.trial) else for_python(record)
+    return for_make(record) if is_arm(record.trial) and has_entry(record) else for_python(record)
 
 
 def is_arm(trial: Trial) -> bool:
     """Whether a trial has all settings of an arm, but perhaps the number of epochs."""
     known = find_arm(trial.study, trial.name)
     return known is not None and trial == make_trial(trial.study, trial.name, epochs=trial.epochs)
+
+
+def has_entry(record: Record) -> bool:
+    """Whether an entry of studies.toml trains this: a notebook of several arms may do so at its own budget only."""
+    study, name = STUDIES[record.trial.study], record.trial.name
+    as_planned = record.dataset["name"] != "digits" and record.trial.epochs == study.settings(name)["epochs"]
+    return as_planned or study.run(name) == name
 
 
 def for_python(record: Record) -> str:
