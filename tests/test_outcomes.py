@@ -48,7 +48,7 @@ def test_what_came_out_names_control_interval_and_seeds():
     e = with_records(bn=[99.0, 99.1, 99.0, 99.1, 99.0], bn_l1=[99.5, 99.4, 99.5, 99.4, 99.5])
     text = e.value("came_out regularisers/bn_l1")
     assert text.startswith("99.46 % after the last epoch (5 seeds, 95 % interval 99.39 to 99.53)")
-    assert "0.42 points against its control `bn` (95 % interval 0.34 to 0.50): higher" in text
+    assert "0.42 points against its control `bn` (95 % interval 0.34 to 0.50): higher by this interval alone" in text
     assert "control" not in e.value("came_out regularisers/bn")
 
 
@@ -63,6 +63,7 @@ def test_times_are_of_the_records_and_the_measurement():
     digits = EVIDENCE.measured("durations")["digits"]["regularisers/gbn"]
     assert f"{seconds / 60:.2g} minutes per seed on MNIST" in EVIDENCE.value("takes regularisers/gbn")
     assert f"{digits:.2g} s on the digits" in EVIDENCE.value("takes regularisers/gbn")
+    assert "for one seed of each of its 2 arms on MNIST" in EVIDENCE.value("takes regularisers/gbn regularisers/bn")
     assert "nobody has measured" in EVIDENCE.value("takes regularisers/unheard-of")
 
 
@@ -73,7 +74,7 @@ def test_long_times_are_in_hours():
 
 def test_the_badge_needs_an_address(monkeypatch):
     monkeypatch.setattr(address, "current", lambda: "https://github.com/your-name/s6lib")
-    assert "make publish-url" in EVIDENCE.value("colab notebooks/summary.ipynb")
+    assert "make lab" in EVIDENCE.value("colab notebooks/summary.ipynb")
     monkeypatch.setattr(address, "current", lambda: "https://github.com/somebody/copy")
     badge = EVIDENCE.value("colab notebooks/summary.ipynb")
     assert badge.endswith("(https://colab.research.google.com/github/somebody/copy/blob/main/notebooks/summary.ipynb)")

@@ -125,7 +125,7 @@ def _claim_row(row: dict) -> dict:
         "study": row["family"],
         "claim": row["claim"],
         "sentence": row["sentence"],
-        "verdict": row["verdict"],
+        "verdict": judged.in_words(row),
         "p (Holm)": "" if row["p"] is None else number(row["p"], ".2g"),
         "weakest part [95 %], positive: as claimed": judged.shown(part) if part else "",
         "seeds": row["seeds"],

@@ -8,7 +8,7 @@ difference within its margin (two one-sided tests).
 - contradicted: some part is shown to go the other way. `p_against` is the smallest of its parts', times their number.
 - no difference: every part is shown to lie within its margin. `p_equal` is the largest of its parts'.
 - supported, below the margin: the first and the third. A difference within the margin alone contradicts nothing.
-- undecided: none of these yet. missing: an arm was not run.
+- undecided: none of these yet, or no look has been made (`in_words`). missing: an arm was not run.
 
 A claim has a p of its direction, twice the smaller of p_for and p_against, and one of equality; its p is the smaller.
 They are corrected for all claims of the family, those not run included, by `sequential.step_down`: a study's published
@@ -35,6 +35,7 @@ from s6lib.trial import make_trial
 
 ENOUGH_SEEDS = 5  # below that no interval is shown
 LEVEL = 0.05
+UNTESTED = "not tested yet"
 FILE = "verdicts.json"
 KINDS = ("p_for", "p_against", "p_equal")
 TWOFOLD = "twofold"  # of a row, until its family is decided
@@ -197,6 +198,11 @@ def _weigh(study: Study, claim: Claim, records: Records) -> dict:
         return row | {"verdict": "undecided"}
     p = p_of_claim(claim, [[part[kind] for kind in KINDS] for part in parts])
     return row | {"looks": looks, **dict(zip(KINDS, p, strict=True))}
+
+
+def in_words(row: dict) -> str:
+    """A row's verdict for reading. What no look has tested is not called undecided."""
+    return UNTESTED if row["verdict"] == "undecided" and not row["looks"] else row["verdict"]
 
 
 def p_of_claim(claim: Claim, parts: Sequence[Sequence]) -> tuple:

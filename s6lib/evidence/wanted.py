@@ -39,7 +39,12 @@ def told(row: dict) -> str:
         return ""
     later = [look for look in row["planned_looks"] if look > row["seeds"]]
     more = f"; the next look is at {later[0]}" if later and row["seeds_wanted"] < later[0] else ""
-    return f"about {row['seeds_wanted']:,}{more}"
+    return f"about {_two_digits(row['seeds_wanted']):,}{more}"
+
+
+def _two_digits(count: int) -> int:
+    """An extrapolation has no more of them that mean something."""
+    return int(float(f"{count:.2g}"))
 
 
 def seeds_wanted(study: Study, claim: Claim, records: Records, family: int) -> int | None:

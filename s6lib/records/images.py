@@ -83,7 +83,7 @@ def write(folder: Path, records: Sequence[Record], images: np.ndarray) -> Path:
 
 def keep(records: Sequence[Record], folder: Path) -> None:
     """Writes the images of a run that has just been summarised; not of the committed one, nor without data."""
-    if folder != paths.reference() and (alike := of_one_data_set(records)):
+    if folder.resolve() != paths.reference().resolve() and (alike := of_one_data_set(records)):
         with contextlib.suppress(data.DataError, OSError):
             write(folder, alike, images_of(alike[0]))
 

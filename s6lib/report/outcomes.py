@@ -1,6 +1,7 @@
 """What the first lines of notebooks say: how long it takes, where to open it, what came out. Values for markers."""
 
 from s6lib.evidence import controls, statistics
+from s6lib.evidence.verdicts import in_words
 from s6lib.records import counted
 from s6lib.report import address
 from s6lib.report.committed import Committed, arms_like
@@ -15,20 +16,21 @@ def takes(e: Committed, *patterns: str) -> str:
     if not arms or any(arm not in measured for arm in arms):
         return "a time that nobody has measured yet (`benchmarks/durations.py` does)"
     digits = _seconds(sum(measured[arm] for arm in arms))
+    each = "per seed" if len(arms) == 1 else f"for one seed of each of its {len(arms)} arms"
     if any(arm not in e.records for arm in arms):
-        return f"at most {digits} per seed on the digits; on MNIST about 40 times as long"
+        return f"at most {digits} {each} on the digits; on MNIST about 40 times as long"
     mnist = _seconds(sum(e.records[arm].seconds_per_seed for arm in arms))
     seeds = min(len(e.records[arm].seeds) for arm in arms)
     shown = f"seconds: shown from the committed run, which has {counted(seeds, 'seed')} (`seeds = {seeds}` shows all)"
     digits = f"{digits} on the digits"
-    return f"{shown}. Training anew takes {mnist} per seed on MNIST and {digits}"
+    return f"{shown}. Training anew takes {mnist} {each} on MNIST and {digits}"
 
 
 def colab(e: Committed, notebook: str) -> str:
-    """A badge that opens the notebook in Colab; a word instead while the repository has no address."""
+    """A badge that opens the notebook in Colab; how to open it here while the repository has no address."""
     repository = address.current()
     if "your-name" in repository or "github.com/" not in repository:
-        return "in Colab once `make publish-url` has given the repository its address"
+        return "in JupyterLab, with `make lab`"
     where = f"https://colab.research.google.com/github/{repository.split('github.com/')[1]}/blob/main/{notebook}"
     return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({where})"
 
@@ -45,14 +47,14 @@ def came_out(e: Committed, arm: str) -> str:
         text += f"; {_against(e, arm, '/'.join(control))}"
     mine = [row for row in e.verdicts if row["study"] == study and name in row["arms"]]
     ready = [row for row in mine if row["verdict"] != "missing"]
-    told = " ".join(f"({row['claim']}) {row['sentence']} *{row['verdict'].capitalize()}*." for row in ready)[:-1]
+    told = " ".join(f"({row['claim']}) {row['sentence']} *{in_words(row).capitalize()}*." for row in ready)[:-1]
     return f"{text}. [Claims](../../docs/results.md#the-claims) that name it: {told}" if told else text
 
 
 def answers(e: Committed, study: str, *claims: str) -> str:
     """What became of some claims of a study, by their ids."""
     rows = [row for row in e.verdicts if row["study"] == study and row["claim"] in claims]
-    words = [row["verdict"].replace("missing", "not in the committed run yet").capitalize() for row in rows]
+    words = [in_words(row).replace("missing", "not in the committed run yet").capitalize() for row in rows]
     return " ".join(f"({row['claim']}) {row['sentence']} **{word}.**" for row, word in zip(rows, words, strict=True))
 
 
@@ -66,7 +68,8 @@ def _against(e: Committed, arm: str, control: str) -> str:
     ours, theirs = e.last(arm), e.last(control)
     found = statistics.difference(ours, theirs)
     about = f"{fixed(found.mean)} points against its control `{name}` (95 % interval {span(found.low, found.high)})"
-    return f"{about}: {controls.in_words(ours, theirs)}"
+    shown = controls.in_words(ours, theirs)
+    return f"{about}: {shown}{' by this interval alone' * (shown in ('higher', 'lower'))}"
 
 
 def _seconds(value: float) -> str:

@@ -90,11 +90,12 @@ def late_above_ours(e: Committed) -> str:
 
 
 def verdict(e: Committed, word: str, whose: str = "") -> str:
-    """How many claims have a verdict, of those whose arms were run; of the `published` or our `own` alone."""
+    """How many claims have a verdict (`decided`: any; `all`: however it stands), of those whose arms were run; of the
+    `published` or our `own` alone."""
     told = [row for row in e.verdicts if not whose or row["family"].endswith("our own") == (whose == "own")]
-    found = [row["verdict"] for row in told if row["verdict"] != "missing"]
+    found = [verdicts.in_words(row) for row in told if row["verdict"] != "missing"]
     if word == "decided":
-        return str(sum(one != "undecided" for one in found))
+        return str(sum(one not in ("undecided", verdicts.UNTESTED) for one in found))
     return str(len(found) if word == "all" else sum(one == word.replace("_", " ") for one in found))
 
 
@@ -157,7 +158,16 @@ def _claim(row: dict) -> tuple:
     p = "" if row["p"] is None else f"{row['p']:.2g}"
     effects = "<br>".join(verdicts.shown(part).replace("|", "\\|") for part in row["parts"]) or row["note"]
     place = row["place"] or "our own question"
-    return row["claim"], place, row["sentence"], row["verdict"], p, effects, row["seeds"] or "", wanted.told(row)
+    return (
+        row["claim"],
+        place,
+        row["sentence"],
+        verdicts.in_words(row),
+        p,
+        effects,
+        row["seeds"] or "",
+        wanted.told(row),
+    )
 
 
 def _published_last(record: Record) -> str:

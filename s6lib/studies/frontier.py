@@ -105,7 +105,7 @@ CLAIMS = (
 
 STUDY = Study(
     name="frontier",
-    title="How much accuracy do how few parameters hold?",
+    title="How accurate can a very small network be?",
     source="our own question",
     protocol=PROTOCOL,
     arms=ARMS,

@@ -75,6 +75,11 @@ def test_nothing_is_decided_before_the_first_look():
     found = verdict(norms(99.5, 99, 98, seeds=9), "a")
     assert (found["verdict"], found["looks"], found["p"]) == ("undecided", [], None)
     assert found["note"] == "9 seeds; the first look is at 10, seeds 0 on"
+    assert judged.in_words(found) == "not tested yet"
+    assert [judged.in_words({**found, **change}) for change in ({"looks": [10]}, {"verdict": "missing"})] == [
+        "undecided",
+        "missing",
+    ]
     assert found["parts"][0]["estimate"] == pytest.approx(0.5, abs=0.01)
 
 

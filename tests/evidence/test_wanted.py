@@ -54,7 +54,13 @@ def test_more_claims_and_smaller_effects_want_more_seeds():
 
 @pytest.mark.parametrize(
     ("wanted_seeds", "seeds", "said"),
-    [(1200, 10, "about 1,200"), (9, 10, "about 9; the next look is at 20"), (40, 30, "about 40"), (None, 10, "")],
+    [
+        (1234, 10, "about 1,200"),
+        (851, 10, "about 850"),
+        (9, 10, "about 9; the next look is at 20"),
+        (40, 30, "about 40"),
+        (None, 10, ""),
+    ],
 )
 def test_seeds_wanted_in_words(wanted_seeds, seeds, said):
     row = {"seeds_wanted": wanted_seeds, "seeds": seeds, "planned_looks": [10, 20, 30]}

@@ -17,7 +17,7 @@ ATTACKS = {
     8: "locks on NFS",
     9: "a Dask worker with other training code or packages",
     10: "Ctrl-C in the first `make`",
-    11: "stdout closed, full, or of few letters",
+    11: "stdout closed, on a full disk, or in an encoding without some letters",
     12: "a folder in the way that cannot be removed, or is a link",
     13: "run.json with values of another type, escape codes",
     14: "validly signed odd records",

@@ -18,6 +18,7 @@ from s6lib.batch import runner
 from s6lib.batch.progress import Display
 from s6lib.evidence import statistics
 from s6lib.evidence.images import LABEL_ERRORS
+from s6lib.evidence.verdicts import UNTESTED
 from s6lib.plots import images as drawn
 from s6lib.report.page import answers, build, claims, facts, images, marks, size
 
@@ -202,10 +203,12 @@ def test_weakest_part_is_shown():
     # by its distance from the claimed side in widths of its interval, also where nothing was tested yet
     above = {"unit": "points", "relation": "above", "bound": 0.0}
     parts = [{**above, "estimate": e, "low": e - w, "high": e + w} for e, w in ((0.5, 0.1), (0.1, 0.2), (2, 5))]
-    found = claims.complete({"verdict": "undecided", "seeds": 5, "parts": parts})
+    row = {"verdict": "undecided", "looks": [], "seeds": 5}
+    found = claims.complete({**row, "parts": parts})
     assert found["weakest"]["estimate"] == 2
     equal = {**parts[0], "relation": "within", "bound": 0.05}
-    assert claims.complete({"verdict": "undecided", "seeds": 5, "parts": [parts[1], equal]})["weakest"]["bound"] == 0.05
+    assert claims.complete({**row, "parts": [parts[1], equal]})["weakest"]["bound"] == 0.05
+    assert (found["words"], claims.complete({**row, "looks": [5], "parts": parts})["words"]) == (UNTESTED, "undecided")
 
 
 def test_numbers_for_the_script_are_those_of_the_records():

@@ -8,7 +8,7 @@ import numpy as np
 
 from s6lib.evidence import statistics
 from s6lib.evidence.tables import listed
-from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL
+from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, UNTESTED
 from s6lib.records import counted
 
 Facts = dict[str, Any]
@@ -102,9 +102,10 @@ def named(arm: Facts) -> str:
 def fate(claims: Sequence[Facts]) -> str:
     if not claims:
         return ""
-    found = [claim["verdict"] for claim in claims]
+    found = [claim["words"] for claim in claims]
     held = sum(verdict.startswith("supported") for verdict in found)
     words = {"contradicted": "contradicted", "no difference": "without a difference", "undecided": "undecided"}
+    words[UNTESTED] = UNTESTED
     words["missing"] = "without records of all their arms"
     rest = [f"{found.count(verdict)} {text}" for verdict, text in words.items() if verdict in found]
     supported = f"{held} {'is' if held == 1 else 'are'} supported"

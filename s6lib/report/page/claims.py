@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from s6lib.evidence.sequential import bounds
-from s6lib.evidence.verdicts import LEVEL, plain
+from s6lib.evidence.verdicts import LEVEL, in_words, plain
 from s6lib.evidence.wanted import told
 
 
@@ -17,7 +17,8 @@ def complete(row: dict[str, Any]) -> dict[str, Any]:
     row = plain(row)
     weighed = [one for one in row["parts"] if one["estimate"] is not None]
     agree = sum(distance(one) > 0 for one in weighed)
-    return {**row, "wanted": told(row), "weakest": min(weighed, key=slack, default=None), "agree": agree}
+    words = {"words": in_words(row)}
+    return {**row, **words, "wanted": told(row), "weakest": min(weighed, key=slack, default=None), "agree": agree}
 
 
 def distance(one: dict[str, Any]) -> float:
