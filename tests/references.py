@@ -18,6 +18,8 @@ from pathlib import Path
 import nbformat
 import papermill
 
+from s6lib.report.gallery import take_over_text
+
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tests" / "reference"
 REPORT = ROOT / "results" / "reference" / "summary.ipynb"
@@ -65,19 +67,13 @@ def make(name: str, notebook: Path) -> None:
     nbformat.write(executed, reference(name))
 
 
-def take_over_text(name: str, notebook: Path) -> None:
-    """Gives a reference the notebook's present markdown cells; its code has to be what ran (test_notebooks.py)."""
-    kept = nbformat.read(reference(name), nbformat.NO_CONVERT)
-    ran = [cell for cell in kept.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    for old, new in zip(ran, nbformat.read(notebook, nbformat.NO_CONVERT).cells, strict=True):
-        if new.cell_type == "markdown":
-            old.source = new.source
-    nbformat.write(kept, reference(name))
+def take_over(name: str, notebook: Path) -> None:
+    take_over_text(reference(name), notebook)
 
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    work = take_over_text if words == ["--text"] else make
+    work = take_over if words == ["--text"] else make
     for name, notebook in notebooks().items():
         if words in ([], ["--text"]) or name in words:
             work(name, notebook)

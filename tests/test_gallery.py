@@ -1,8 +1,10 @@
 """The gallery: its pictures show digits, its copies show what records hold, and it is small enough to keep."""
 
 import base64
+import dataclasses
 import io
 import json
+import shutil
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -83,8 +85,23 @@ def test_another_number_or_source_outdates_a_copy(monkeypatch):
     other = Evidence()
     other.__dict__["records"] = EVIDENCE.records | {"regularisers/gbn": EVIDENCE.records["regularisers/bn"]}
     assert [line.split(":")[0] for line in gallery.outdated(other)] == ["regularisers.gbn.ipynb"]
-    monkeypatch.setattr(gallery, "_sources", lambda notebook: id(notebook))
+    monkeypatch.setattr(gallery, "_sources", lambda notebook: [("code", str(id(notebook)))])
     assert len(gallery.outdated(EVIDENCE)) == len(COPIES)
+
+
+def test_prose_is_taken_over_without_a_run(tmp_path, monkeypatch):
+    entry = next(one for one in gallery.shown(EVIDENCE) if one.name == "gbn")
+    changed = tmp_path / "gbn.ipynb"
+    changed.write_text(entry.notebook.read_text(encoding="utf-8").replace("## What it gets wrong", "## Missed"))
+    copy = tmp_path / entry.copy.name
+    for file in (entry.copy, entry.copy.with_suffix(".png")):
+        shutil.copy(file, tmp_path)
+    monkeypatch.setattr(gallery, "folder", lambda: tmp_path)
+    monkeypatch.setattr(gallery, "shown", lambda e: [dataclasses.replace(entry, notebook=changed)])
+    before = copy.read_text(encoding="utf-8")
+    assert list(gallery.make(EVIDENCE)) == [copy]
+    assert copy.read_text(encoding="utf-8") == before.replace("## What it gets wrong", "## Missed")
+    assert list(gallery.make(EVIDENCE)) == []
 
 
 def test_the_gallery_is_small():

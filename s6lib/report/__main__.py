@@ -47,7 +47,7 @@ def make_gallery(e: Evidence) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for path in gallery.make(e):
-        print(f"executed: {paths.relative_to_home(path)}", flush=True)
+        print(f"made anew: {paths.relative_to_home(path)}", flush=True)
     markers.rewrite(paths.home() / "docs" / "gallery.md", e.value)
     return 0
 

@@ -26,6 +26,7 @@ from s6lib.records import replace_file
 from s6lib.report.committed import Committed, arms_like
 from s6lib.studies import STUDIES
 
+OTHER_TEXT = "other text"
 WIDTH = 900
 PICTURES = ("curves", "gap-curves", "accuracy", "ladder")  # cells whose figure stands for the trial, the first there is
 TAKES = re.compile(r"<!--= takes ([^>]+?) -->")
@@ -70,10 +71,21 @@ def shown(e: Committed) -> list[Entry]:
 
 
 def make(e: Committed) -> Iterator[Path]:
-    """Executes what is missing or outdated; yields each copy when it is there."""
+    """Executes what is missing or outdated, or takes over its text where no more has changed; yields each copy when it
+    is there."""
     for entry in shown(e):
-        if _outdated(e, entry):
-            yield _execute(e, entry)
+        if why := _outdated(e, entry):
+            yield take_over_text(entry.copy, entry.notebook) if why == OTHER_TEXT else _execute(e, entry)
+
+
+def take_over_text(copy: Path, notebook: Path) -> Path:
+    """Gives an executed copy the notebook's present prose, which needs no run; the code has to be what ran."""
+    kept = json.loads(copy.read_text(encoding="utf-8"))
+    for old, new in zip(_cells(kept), json.loads(notebook.read_text(encoding="utf-8"))["cells"], strict=True):
+        if new["cell_type"] == "markdown":
+            old["source"] = new["source"]
+    replace_file(copy, (json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    return copy
 
 
 def _execute(e: Committed, entry: Entry) -> Path:
@@ -116,7 +128,7 @@ def outdated(e: Committed) -> list[str]:
     """A line for each copy that is missing, or shows other numbers or another source than there are."""
     known = shown(e)
     old = [(entry.copy.name, why) for entry in known if (why := _outdated(e, entry))]
-    lines = [f"{name}: {why}; `make gallery` executes it" for name, why in old]
+    lines = [f"{name}: {why}; `make gallery` makes it anew" for name, why in old]
     extra = set(folder().glob("*.ipynb")) - {entry.copy for entry in known}
     return lines + [f"{path.name}: shows what the committed run does not hold; delete it" for path in sorted(extra)]
 
@@ -130,13 +142,21 @@ def _outdated(e: Committed, entry: Entry) -> str:
         return "damaged"
     if copy["metadata"].get("s6lib", {}).get("shows") != _checksum(e, entry):
         return "shows other numbers than the records hold"
-    return "" if _sources(copy) == _sources(json.loads(entry.notebook.read_text(encoding="utf-8"))) else "other source"
+    old, new = map(_sources, (copy, json.loads(entry.notebook.read_text(encoding="utf-8"))))
+    if old == new:
+        return ""
+    old, new = ([(kind, text if kind == "code" else "") for kind, text in one] for one in (old, new))
+    return OTHER_TEXT if old == new else "other source"
 
 
-def _sources(notebook: dict) -> list[str]:
-    """The text of every cell but injected parameters, whatever stands between markers."""
-    cells = [cell for cell in notebook["cells"] if "injected-parameters" not in cell["metadata"].get("tags", [])]
-    return [re.sub(r"(<!--= [^>]+? -->).*?<!--/-->", r"\1", "".join(cell["source"])) for cell in cells]
+def _sources(notebook: dict) -> list[tuple[str, str]]:
+    """Kind and text of every cell but injected parameters, whatever stands between markers."""
+    texts = [(cell["cell_type"], "".join(cell["source"])) for cell in _cells(notebook)]
+    return [(kind, re.sub(r"(<!--= [^>]+? -->).*?<!--/-->", r"\1", text)) for kind, text in texts]
+
+
+def _cells(notebook: dict) -> list[dict]:
+    return [cell for cell in notebook["cells"] if "injected-parameters" not in cell["metadata"].get("tags", [])]
 
 
 def _checksum(e: Committed, entry: Entry) -> str:
