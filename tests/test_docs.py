@@ -43,7 +43,7 @@ def test_every_quoted_number_is_current(capsys):
 
 def test_a_difference_fails_the_check(tmp_path, monkeypatch, capsys):
     # exit code 1, and a word on how to mend it
-    copy = copied(ROOT / "README.md", tmp_path, lambda text: text.replace("0.01 points", "0.02 points"))
+    copy = copied(ROOT / "README.md", tmp_path, lambda text: text.replace("0.11 points", "0.12 points"))
     monkeypatch.setattr(markers, "files", lambda: [copy])
     assert report.main(["--check"]) == 1
     assert "`make docs` writes the texts anew" in capsys.readouterr().err
@@ -88,8 +88,8 @@ def test_a_changed_record_changes_the_text(tmp_path):
     other = with_records(**{"regularisers/gbn": "regularisers/bn_l1"})
     copy = copied(ROOT / "README.md", tmp_path, lambda text: text + "\n")
     assert markers.rewrite(copy, other.value)
-    assert EVIDENCE.value("difference regularisers/gbn bn") not in copy.read_text(encoding="utf-8")
-    assert other.value("difference regularisers/gbn bn") in copy.read_text(encoding="utf-8")
+    assert EVIDENCE.value("difference regularisers/gbn bn test_accuracy 3") not in copy.read_text(encoding="utf-8")
+    assert other.value("difference regularisers/gbn bn test_accuracy 3") in copy.read_text(encoding="utf-8")
 
 
 def test_a_changed_measurement_changes_the_text(tmp_path):

@@ -16,7 +16,7 @@ def test_tutorials_belong_to_the_whole_plan(trial, expected, tmp_path, monkeypat
     ran = {}
     monkeypatch.setattr(batch.Batch, "work", lambda self: None)
     monkeypatch.setattr(
-        batch.Batch, "_run_auxiliary_notebook", lambda self, name, file, values: ran.update({name: values})
+        batch.Batch, "_run_auxiliary_notebook", lambda self, name, file, values, *_: ran.update({name: values})
     )
     monkeypatch.setattr(batch, "signals", nullcontext)
     request = batch.Request(STUDIES, trial=trial, results=tmp_path)

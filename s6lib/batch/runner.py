@@ -284,7 +284,7 @@ class Batch:
         """Whether nothing has run since `target` was made, now or at the time `newest`."""
         return not self.ran and target.exists() and target.stat().st_mtime >= newest
 
-    def make_page(self, newest: float) -> None:
+    def make_page(self, newest: float = 0.0) -> None:
         """Makes report.html in a process of its own, which has torch; a page that cannot be made fails no batch."""
         if os.environ.get("S6_PAGE") == "no" or self._is_up_to_date(self.request.folder / PAGE, newest):
             return

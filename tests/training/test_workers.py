@@ -81,7 +81,7 @@ def test_little_work_trains_in_this_process(digits):
 def test_the_documented_rule_is_the_code():
     text = " ".join((ROOT / "docs/performance.md").read_text(encoding="utf-8").split())
     assert f"at most {deal.MOST} replicas are fused in a part" in text
-    assert f"at {deal.BASE >> 20} MB for each process" in text
+    assert f"reckoned as {deal.BASE >> 20} MB per process" in text
     assert f"fewer than 10<sup>{round(math.log10(deal.SMALL))}</sup> floating-point operations" in text
     assert chunks.MOST == deal.MOST
 
