@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from s6lib import data, plots, tutorial
 from s6lib.evidence import controls, measures, statistics
 from s6lib.evidence.measures import history
-from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.models.norms import NormContext, make_norm
 from s6lib.plots import epochs
 from s6lib.plots.style import NAMES, column_scale, data_title, said_empty, trial_style
@@ -128,8 +127,8 @@ def draw_comparison(a: Record, b: Record, measure: str, images: int) -> Figure |
     """Prints the difference; draws the images that change most from `b` to `a`."""
     function, unit = measures.MEASURES[measure]
     found = statistics.difference(function(a), function(b))
-    few = min(len(a.non_diverged), len(b.non_diverged)) < ENOUGH_SEEDS
-    span = "" if few else f"95 % interval {found.low:+.3g} to {found.high:+.3g}; "
+    enough = found.n >= statistics.ENOUGH_SEEDS
+    span = f"95 % interval {found.low:+.3g} to {found.high:+.3g}; " if enough else ""
     whose = f"{measures.who(a)} and {measures.who(b)}"
     print(f"{measure.replace('_', ' ')}, {a.name} − {b.name}: {found.mean:+.3g} {unit} ({span}{whose})")
     if a.dataset["checksum"] != b.dataset["checksum"]:

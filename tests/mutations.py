@@ -50,7 +50,7 @@ MUTATIONS = [
     ("settings of an arm unchecked", "s6lib/evidence/verdicts.py", "if found[key] != value]", "if False]", "evidence"),
     ("variance over n", "s6lib/evidence/statistics.py", "g.var(-1, ddof=1)", "g.var(-1, ddof=0)", "evidence"),
     ("Holm without its steps", "s6lib/evidence/statistics.py", "np.arange(len(order), 0, -1)", "len(order) ** 0", "evidence"),
-    ("an interval of two seeds", "s6lib/evidence/tables.py", "if interval.n >= ENOUGH_SEEDS", "if interval.n > 1", "evidence"),
+    ("an interval of two seeds", "s6lib/evidence/statistics.py", "if found.n >= ENOUGH_SEEDS", "if found.n > 1", "evidence"),
     ("diverged replicas averaged in", "s6lib/evidence/measures.py", "return [record.seeds[r] for r in record.non_diverged]", "return record.seeds", "evidence test_plots.py"),
     ("an axis label", "s6lib/plots/weights.py", 'xlabel="|w| (no unit)"', 'xlabel=""', "test_plots.py"),
     ("a trial's colour", "s6lib/plots/style.py", "return arm.colour, arm.line", "return COLOURS[0], arm.line", "test_plots.py"),

@@ -60,7 +60,7 @@ def test_arms_of_a_study_are_alike(study):
     # setting the arm's
     found = arms(study)
     assert set(found) == ARMS[study]
-    looks = {n for claim in STUDIES[study].claims for n in STUDIES[study].looks(claim)} | {verdicts.ENOUGH_SEEDS}
+    looks = {n for claim in STUDIES[study].claims for n in STUDIES[study].looks(claim)} | {statistics.ENOUGH_SEEDS}
     for record in found.values():
         assert sorted(record.seeds) == list(range(len(record.seeds)))
         assert len(record.seeds) in looks

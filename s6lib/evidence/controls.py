@@ -9,7 +9,6 @@ from s6lib import paths, records
 from s6lib.evidence import measures, statistics
 from s6lib.evidence.measures import correct
 from s6lib.evidence.tables import gap
-from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.records import Record
 from s6lib.studies import STUDIES
 from s6lib.studies.base import MARGIN
@@ -59,7 +58,7 @@ def against(record: Record, control: Record | None) -> pd.DataFrame | None:
 def in_words(a: np.ndarray, b: np.ndarray) -> str:
     """What the difference of two arms shows, not corrected for other comparisons."""
     found = statistics.difference(a, b)
-    if min(len(a), len(b)) < ENOUGH_SEEDS:
+    if found.n < statistics.ENOUGH_SEEDS:
         return "too few seeds to tell"
     if found.low > 0 or found.high < 0:
         return "higher" if found.mean > 0 else "lower"

@@ -52,6 +52,7 @@ def _row(record: Record) -> dict:
     found, plan, net = statistics.mean_interval(values), STUDIES[STUDY].plan, record.trial.build()
     bound = bar(record.name) if record.dataset["name"] == plan.dataset else None
     planned = bound is not None and found.n >= plan.looks[0]
+    low, high = statistics.shown(found)
     p = float(statistics.contrast([values - bound], [1]).above()) if planned else None
     return {
         "arm": record.name,
@@ -63,8 +64,8 @@ def _row(record: Record) -> dict:
         "mean": found.mean,
         "sd": found.sd,
         "predicted_sd": images.predicted_sd(record),
-        "low": found.low,
-        "high": found.high,
+        "low": low,
+        "high": high,
         "bar": bound,
         "p": p,
         "last_weights": float(last(record, RAW[1]).mean()) if RAW[1] in record.history else None,

@@ -13,6 +13,8 @@ from scipy import stats as scipy_stats
 
 from s6lib.studies.base import MARGIN
 
+ENOUGH_SEEDS = 5  # below that no interval is shown
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -30,11 +32,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """An estimate, its standard error and degrees of freedom: numbers, or arrays with a place per simulated study."""
+    """An estimate, its standard error and degrees of freedom: numbers, or arrays with a place per simulated study.
+
+    `n` is the number of seeds of the group that has fewest.
+    """
 
     mean: Any
     se: Any
     df: Any
+    n: int
 
     @property
     def low(self) -> Any:
@@ -68,6 +74,11 @@ class Difference:
     def minus(self, bound: float) -> "Difference":
         """The same estimate counted from `bound`."""
         return replace(self, mean=self.mean - bound)
+
+
+def shown(found: Interval | Difference) -> tuple[float, float]:
+    """The ends of its interval; nan where there are too few seeds for one."""
+    return (found.low, found.high) if found.n >= ENOUGH_SEEDS else (np.nan, np.nan)
 
 
 # --- over seeds ----------------------------------------------------------------------------------
@@ -104,11 +115,11 @@ def contrast(groups: Sequence[ArrayLike], weights: Sequence[float]) -> Differenc
     n = [group.shape[-1] for group in x]
     mean = sum(w * g.mean(-1) for w, g in zip(weights, x, strict=True)) if all(n) else np.nan
     if min(n) < 2:
-        return Difference(mean, np.nan, np.nan)
+        return Difference(mean, np.nan, np.nan, min(n))
     parts = [w**2 * g.var(-1, ddof=1) / k for w, g, k in zip(weights, x, n, strict=True)]
     variance, pooled = np.sum(parts, 0), np.sum([part**2 / (k - 1) for part, k in zip(parts, n, strict=True)], 0)
     df = np.where(variance > 0, variance**2 / np.where(pooled > 0, pooled, 1.0), sum(n) - len(n))
-    return Difference(mean, variance**0.5, df[()])
+    return Difference(mean, variance**0.5, df[()], min(n))
 
 
 def equivalence(a: ArrayLike, b: ArrayLike, margin: float = MARGIN) -> float:

@@ -12,7 +12,6 @@ from s6lib import paths, records
 from s6lib.evidence import measures, statistics
 from s6lib.evidence import verdicts as judged
 from s6lib.evidence.measures import last, published_for
-from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.records import Record
 from s6lib.studies import STUDIES, find_arm, trained_by
 
@@ -103,10 +102,7 @@ def averaging(found: Sequence[Record]) -> pd.DataFrame:
     """What averaging the weights brings in the last epoch, points: mean over seeds, and its 95 % interval."""
     gains = {record.name: statistics.mean_interval(measures.averaging_gain(record)) for record in found}
     rows = {
-        name: (
-            number(gain.mean, "+.3f"),
-            span(gain.low, gain.high, "+.3f", percent=False) if gain.n >= ENOUGH_SEEDS else "",
-        )
+        name: (number(gain.mean, "+.3f"), span(*statistics.shown(gain), "+.3f", percent=False))
         for name, gain in gains.items()
     }
     return pd.DataFrame(rows, ["averaged − not averaged, points", "95 % interval"]).T
@@ -169,7 +165,6 @@ def lines(texts: Sequence[str], none: str) -> str:
 def _row(record: Record) -> dict:
     values = last(record, "test_accuracy"), last(record, "train_accuracy"), measures.best_test_accuracy(record)
     interval, train, best = (statistics.mean_interval(x) for x in values)
-    low, high = (interval.low, interval.high) if interval.n >= ENOUGH_SEEDS else (np.nan, np.nan)
     return {
         "study": family(record),
         "trial": record.name,
@@ -179,7 +174,7 @@ def _row(record: Record) -> dict:
         "diverged": measures.left_out(record),
         "test %, last epoch": number(interval.mean),
         "± sd": number(interval.sd),
-        "95 % interval": span(low, high),
+        "95 % interval": span(*statistics.shown(interval)),
         "running train %": number(train.mean),
         "train − test, points": number(train.mean - interval.mean),
         "best epoch %, chosen on the test set": number(best.mean),
@@ -207,7 +202,7 @@ def gap(a: Record, b: Record) -> tuple[str, str, str]:
     """The difference of two records' last epochs, its interval for new seeds (Welch), and for new images as well (two-
     way bootstrap); no intervals below five seeds."""
     seeds = statistics.difference(last(a, "test_accuracy"), last(b, "test_accuracy"))
-    if min(len(a.non_diverged), len(b.non_diverged)) < ENOUGH_SEEDS:
+    if seeds.n < statistics.ENOUGH_SEEDS:
         return number(seeds.mean, "+.2f"), "", ""
     both = statistics.two_way_bootstrap(measures.correct(a), measures.correct(b))
     spans = [span(one.low, one.high, "+.2f", percent=False) for one in (seeds, both)]

@@ -33,7 +33,6 @@ from s6lib.studies import STUDIES
 from s6lib.studies.base import Claim, Part, Study
 from s6lib.trial import make_trial
 
-ENOUGH_SEEDS = 5  # below that no interval is shown
 LEVEL = 0.05
 UNTESTED = "not tested yet"
 FILE = "verdicts.json"
@@ -55,9 +54,8 @@ def weigh_part(part: Part, records: Records, study: Study, planned: Sequence[int
     found = by_look[-1] if by_look else contrast(part, records, study)
     row: dict[str, Any] = {"text": part.text, "measure": part.measure, "unit": part.unit or MEASURES[part.measure][1]}
     row |= {"relation": part.relation, "bound": part.bound, "margin": part.margin, "weights": part.weights}
-    few = min(len(records[arm].non_diverged) for arm in part.weights) < ENOUGH_SEEDS
-    ends = {"estimate": found.mean, "low": np.nan if few else found.low, "high": np.nan if few else found.high}
-    row |= {key: round(float(value), 9) for key, value in ends.items()}  # 0, not 3e-14, where means are equal
+    numbers = zip(("estimate", "low", "high"), (found.mean, *statistics.shown(found)), strict=True)
+    row |= {key: round(float(value), 9) for key, value in numbers}  # 0, not 3e-14, where means are equal
     return row | dict(zip(KINDS, map(float, p_of_part(part, by_look, planned)), strict=True))
 
 

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from s6lib.evidence.measures import last, published_for, who
-from s6lib.evidence.statistics import mean_interval
-from s6lib.evidence.verdicts import ENOUGH_SEEDS
+from s6lib.evidence.statistics import ENOUGH_SEEDS, mean_interval
 from s6lib.plots.style import FEW, NAMES, PLAIN, accuracy_scale, panel, said_empty, trial_style
 from s6lib.records import Record
 from s6lib.studies.base import BLACK, BLUE, GREY

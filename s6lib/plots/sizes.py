@@ -8,8 +8,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from s6lib.evidence import sizes
 from s6lib.evidence.measures import last
-from s6lib.evidence.statistics import mean_interval
-from s6lib.evidence.verdicts import ENOUGH_SEEDS
+from s6lib.evidence.statistics import mean_interval, shown
 from s6lib.plots.style import FEW, MARKERS, PLAIN, accuracy_scale, panel, trial_style
 from s6lib.records import Record
 from s6lib.studies.base import BLACK, GREY, published_table
@@ -27,7 +26,7 @@ def accuracy_and_size(records: Sequence[Record], *, ax: Axes) -> str:
         ours = record.trial.study == sizes.STUDY
         colour, marker = trial_style(record)[::2] if ours else (GREY, next(markers))
         found, size = mean_interval(last(record, "test_accuracy")), record.provenance["parameters"]
-        ends = [[found.mean - found.low], [found.high - found.mean]] if found.n >= ENOUGH_SEEDS else None
+        ends = [[abs(end - found.mean)] for end in shown(found)]
         label = f"{record.trial.study}/{record.name}: mean of {found.n} seeds, {record.trial.epochs} epochs"
         label += sizes.in_views(record)
         ax.errorbar([size], [found.mean], ends, fmt=marker, color=colour, ms=6, capsize=3, label=label)

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL import Image
 
+from s6lib.evidence.statistics import ENOUGH_SEEDS
 from s6lib.evidence.tables import listed
-from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.records import NO_WEIGHTS, Record
 from s6lib.studies import find_arm
 from s6lib.studies.base import COLOURS

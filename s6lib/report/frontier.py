@@ -8,7 +8,7 @@ from s6lib.evidence.measures import averaging_gain, correct, test_accuracy
 from s6lib.evidence.statistics import mean_interval
 from s6lib.records import Record
 from s6lib.report.committed import Committed
-from s6lib.report.text import fixed, span, table
+from s6lib.report.text import ends, fixed, span, table
 from s6lib.studies import STUDIES
 
 FILE = "frontier_candidates"
@@ -85,9 +85,9 @@ def _point(row: dict) -> tuple:
 def _part(e: Committed, record: Record) -> tuple:
     ours, gain = mean_interval(test_accuracy(record)), mean_interval(averaging_gain(record))
     costs = statistics.difference(*e.pair("ingredients/recipe", record.name))
-    told = "" if record.name == "recipe" else f"**{fixed(costs.mean, '3')}** ({span(costs.low, costs.high, '3')})"
+    told = "" if record.name == "recipe" else f"**{fixed(costs.mean, '3')}** ({ends(costs, '3')})"
     about = f"`{record.name}`", STUDIES["ingredients"].arms[record.name].label, ours.n
-    averaged = f"{fixed(gain.mean, '3')} ({span(gain.low, gain.high, '3')})"
+    averaged = f"{fixed(gain.mean, '3')} ({ends(gain, '3')})"
     return *about, fixed(ours.mean, "3"), fixed(ours.sd, "3"), told, averaged
 
 

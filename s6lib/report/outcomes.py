@@ -5,7 +5,7 @@ from s6lib.evidence.verdicts import in_words
 from s6lib.records import counted
 from s6lib.report import address
 from s6lib.report.committed import Committed, arms_like
-from s6lib.report.text import fixed, span
+from s6lib.report.text import ends, fixed
 from s6lib.studies import STUDIES
 
 
@@ -41,7 +41,7 @@ def came_out(e: Committed, arm: str) -> str:
         return "not in the committed run yet"
     study, name = arm.split("/")
     ours = statistics.mean_interval(e.last(arm))
-    about = f"{counted(ours.n, 'seed')}, 95 % interval {span(ours.low, ours.high)}"
+    about = f"{counted(ours.n, 'seed')}, 95 % interval {ends(ours)}"
     text = f"{fixed(ours.mean)} % after the last epoch ({about})"
     if control := STUDIES[study].control(name):
         text += f"; {_against(e, arm, '/'.join(control))}"
@@ -67,7 +67,7 @@ def _against(e: Committed, arm: str, control: str) -> str:
         return f"its control `{name}` is not in the committed run yet"
     ours, theirs = e.last(arm), e.last(control)
     found = statistics.difference(ours, theirs)
-    about = f"{fixed(found.mean)} points against its control `{name}` (95 % interval {span(found.low, found.high)})"
+    about = f"{fixed(found.mean)} points against its control `{name}` (95 % interval {ends(found)})"
     shown = controls.in_words(ours, theirs)
     return f"{about}: {shown}{' by this interval alone' * (shown in ('higher', 'lower'))}"
 

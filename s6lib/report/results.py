@@ -26,7 +26,7 @@ def mean(e: Committed, arm: str, measure: str = "test_accuracy", digits: str = "
 def difference(e: Committed, a: str, b: str, measure: str = "test_accuracy", digits: str = "2") -> str:
     """Mean of `a` minus mean of `b`, an arm of the same study, with Welch's interval."""
     found = statistics.difference(*e.pair(a, b, measure))
-    return f"{fixed(found.mean, digits)} points ({span(found.low, found.high, digits)})"
+    return f"{fixed(found.mean, digits)} points ({ends(found, digits)})"
 
 
 def equivalence(e: Committed, a: str, b: str) -> str:

@@ -1,9 +1,9 @@
 """Numbers and tables as Markdown has them."""
 
 from collections.abc import Iterable
+from math import isnan
 
-from s6lib.evidence.statistics import Interval
-from s6lib.evidence.verdicts import ENOUGH_SEEDS
+from s6lib.evidence.statistics import Difference, Interval, shown
 
 
 def fixed(value: float, digits: str = "2") -> str:
@@ -12,12 +12,14 @@ def fixed(value: float, digits: str = "2") -> str:
 
 
 def span(low: float, high: float, digits: str = "2") -> str:
-    return f"{fixed(low, digits)} to {fixed(high, digits)}"
+    """An interval; nan stands for one of too few seeds."""
+    return "not shown" if isnan(low) else f"{fixed(low, digits)} to {fixed(high, digits)}"
 
 
-def ends(found: Interval, digits: str = "2") -> str:
-    """An interval's in percent, 100 at most; below ENOUGH_SEEDS seeds none."""
-    return span(found.low, min(found.high, 100), digits) if found.n >= ENOUGH_SEEDS else "not shown"
+def ends(found: Interval | Difference, digits: str = "2") -> str:
+    """An interval's in percent or points, 100 at most, where there are seeds enough for one."""
+    low, high = shown(found)
+    return span(low, min(high, 100), digits)
 
 
 def percent(share: float, digits: str = "0") -> str:

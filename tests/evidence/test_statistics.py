@@ -9,6 +9,7 @@ from synthetic import make_record
 
 from s6lib.evidence import images, measures
 from s6lib.evidence import statistics as stats
+from s6lib.report import text
 
 A, B = [99.1, 99.3, 99.2, 99.4, 99.5], [99.0, 99.1, 99.0, 99.2, 98.9]
 
@@ -28,6 +29,20 @@ def test_too_few_values_have_no_interval(values):
     assert np.isnan(found.low)
     assert np.isnan(found.sd)
     assert found.n == len(values)
+
+
+@pytest.mark.parametrize("found", [stats.mean_interval(A[:4]), stats.difference(A, B[:4])])
+def test_four_seeds_show_no_interval(found):
+    # the group with fewest seeds counts; tables are empty there, texts say so
+    assert np.isnan(stats.shown(found)).all()
+    assert text.ends(found) == "not shown"
+
+
+@pytest.mark.parametrize("found", [stats.mean_interval(A), stats.difference(A, B)])
+def test_five_seeds_show_one(found):
+    # the interval itself, in the texts as well
+    assert stats.shown(found) == (found.low, found.high)
+    assert text.ends(found, "3") == text.span(found.low, found.high, "3")
 
 
 def test_difference_is_welchs():

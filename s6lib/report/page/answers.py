@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from s6lib.evidence import statistics
+from s6lib.evidence.statistics import ENOUGH_SEEDS
 from s6lib.evidence.tables import listed
-from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, UNTESTED
+from s6lib.evidence.verdicts import LEVEL, UNTESTED
 from s6lib.records import counted
+from s6lib.report.page.facts import Facts, ends
 
-Facts = dict[str, Any]
 ONE_LINE = 40  # characters of a label that stands beside an arm's name in a sentence
 
 
@@ -29,7 +29,7 @@ def leader(arms: Sequence[Facts]) -> Facts | None:
     enough = all(arm["accuracy"]["n"] >= ENOUGH_SEEDS for arm in ranked)
     p = statistics.holm([one.p for one in found])[: len(others)]
     tied = [arm for arm, value in zip(others, p, strict=True) if not value < LEVEL] if enough else None
-    lead = {**difference(found[0], enough), "arm": others[0]} if others else None
+    lead = {"mean": found[0].mean, **ends(found[0]), "arm": others[0]} if others else None
     return {"arm": first, "lead": lead, "tied": tied, "others": others, "word": word(tied, others)}
 
 
@@ -40,11 +40,6 @@ def word(tied: list[Facts] | None, others: list[Facts]) -> str:
     if tied is None:
         return "too few seeds"
     return "clear" if not tied else "not clear"
-
-
-def difference(found: statistics.Difference, enough: bool) -> Facts:
-    """Points, and the ends of the interval where there are seeds `enough` for one."""
-    return {"mean": found.mean, "low": found.low if enough else None, "high": found.high if enough else None}
 
 
 def pairs(arms: Sequence[Facts]) -> dict[str, list[float | None]]:
@@ -58,8 +53,8 @@ def pairs(arms: Sequence[Facts]) -> dict[str, list[float | None]]:
 
 
 def pair(a: np.ndarray, b: np.ndarray) -> list[float | None]:
-    one = difference(statistics.difference(a, b), min(len(a), len(b)) >= ENOUGH_SEEDS)
-    numbers = [None if value is None else round(value, 4) for value in one.values()]
+    found = statistics.difference(a, b)
+    numbers = [None if value is None else round(value, 4) for value in (found.mean, *ends(found).values())]
     return [*numbers, round(statistics.probability_of_improvement(a, b), 3)]
 
 

@@ -15,7 +15,8 @@ from s6lib import paths, records
 from s6lib.evidence import sizes, verdicts
 from s6lib.evidence.images import confusions
 from s6lib.evidence.measures import correct
-from s6lib.evidence.verdicts import ENOUGH_SEEDS, LEVEL, plain
+from s6lib.evidence.statistics import ENOUGH_SEEDS
+from s6lib.evidence.verdicts import LEVEL, plain
 from s6lib.evidence.wanted import verdict_rows
 from s6lib.plots.style import FLOOR, NAMES
 from s6lib.records import Record, replace_file

@@ -7,7 +7,6 @@ import numpy as np
 
 from s6lib.evidence import images, measures, statistics
 from s6lib.evidence.tables import by_study, family
-from s6lib.evidence.verdicts import ENOUGH_SEEDS
 from s6lib.plots.style import trial_style
 from s6lib.plots.weights import convolutions, layer_weights, percent
 from s6lib.records import Record
@@ -78,11 +77,15 @@ def arm(record: Record, name: str) -> Facts:
 
 
 def interval(values: np.ndarray) -> Facts:
-    """Mean, sd and the mean's 95 % interval; without ends below the number of seeds that an interval needs."""
+    """Mean, sd and the mean's 95 % interval."""
     found = statistics.mean_interval(values)
-    enough = found.n >= ENOUGH_SEEDS
-    ends = {"low": found.low, "high": found.high} if enough else {"low": None, "high": None}
-    return {"n": found.n, "mean": found.mean, "sd": found.sd, **ends}
+    return {"n": found.n, "mean": found.mean, "sd": found.sd, **ends(found)}
+
+
+def ends(found: statistics.Interval | statistics.Difference) -> Facts:
+    """The interval's; None where there are too few seeds for one."""
+    low, high = statistics.shown(found)
+    return {"low": None, "high": None} if np.isnan(low) else {"low": low, "high": high}
 
 
 def published_last(record: Record) -> Facts:
