@@ -339,6 +339,10 @@ def test_forest_shows_every_part_with_its_interval():
     low, high = figure.axes[0].lines[0].get_xdata()
     assert 0.05 < low < 0.4 < high
     assert "log scale beyond 0.1" in figure.axes[0].get_xlabel()  # nothing far out is taken for near
+    # five seeds, and the first look is at ten: the dots are hollow, and no claim is called undecided
+    legend = [entry.get_text() for entry in figure.legends[0].get_texts()]
+    assert legend == ["claim not tested yet", "counts as no difference"]
+    assert figure.axes[0].lines[1].get_markerfacecolor() == "white"
     assert plots.forest([], "normalisers").axes[0].texts[0].get_text() == "no records"
 
 

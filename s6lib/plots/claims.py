@@ -14,7 +14,8 @@ from s6lib.plots.style import PLAIN, data_title, said_empty
 from s6lib.records import Record
 from s6lib.studies.base import BLACK, BLUE, GREEN, GREY, RED
 
-COLOURS = {"supported": GREEN, "contradicted": RED, "no difference": BLUE}
+# Of a dot's edge, by the verdict's first words; the dots of what no look has tested are hollow.
+COLOURS = {"supported": GREEN, "contradicted": RED, "no difference": BLUE, "undecided": GREY, verdicts.UNTESTED: GREY}
 TICKS = (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 FEW_TICKS = (0, 0.1, 1, 10, 100)  # where effects are large
 COLUMNS = ["study", "claim", "part", "estimate", "low", "high", "unit", "verdict", "band"]
@@ -23,7 +24,8 @@ COLUMNS = ["study", "claim", "part", "estimate", "low", "high", "unit", "verdict
 def parts(records: Sequence[Record]) -> pd.DataFrame:
     """A row per part of every claim whose arms are there, with its claim's verdict."""
     rows = [
-        {**part, "part": part["text"], "band": band(part)} | {name: row[name] for name in ("study", "claim", "verdict")}
+        {**part, "part": part["text"], "band": band(part)}
+        | {"study": row["study"], "claim": row["claim"], "verdict": verdicts.in_words(row)}
         for row in verdicts.verdicts(records)
         for part in row["parts"]
     ]
@@ -51,18 +53,30 @@ def forest(records: Sequence[Record], study: str) -> Figure:
     figure.suptitle(f"{data_title(own)}: claims part by part, positive as claimed", x=0.01, ha="left")
     for ax, unit in zip(grid[:, 0], kinds, strict=True):
         _estimates(ax, table[table.unit == unit], unit)
-    for word, colour in {**COLOURS, "undecided": GREY}.items():
-        grid[0, 0].plot([], [], "o", color=colour, label=f"claim {word}")
+    for word in COLOURS:
+        if any(kind(verdict) == word for verdict in table.verdict):
+            grid[0, 0].plot([], [], label=f"claim {word}", **dot(word))
     grid[0, 0].fill_between([], [], color=GREY, alpha=0.15, label="counts as no difference")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
+def kind(verdict: str) -> str:
+    """Its first words, those that COLOURS has."""
+    return next(word for word in COLOURS if verdict.startswith(word))
+
+
+def dot(word: str) -> dict:
+    """How a part's estimate is drawn."""
+    colour = COLOURS[word]
+    return {"marker": "o", "ls": "none", "color": colour, "mfc": "white" if word == verdicts.UNTESTED else colour}
+
+
 def _estimates(ax: Axes, table: pd.DataFrame, unit: str) -> None:
     for y, row in enumerate(table.itertuples()):
-        colour = next((colour for word, colour in COLOURS.items() if row.verdict.startswith(word)), GREY)
-        ax.plot([row.low, row.high], [y, y], color=colour, lw=2)
-        ax.plot(row.estimate, y, "o", color=colour, ms=6)
+        look = dot(kind(row.verdict))
+        ax.plot([row.low, row.high], [y, y], color=look["color"], lw=2)
+        ax.plot(row.estimate, y, **look)
         if pd.notna(row.band):
             ax.fill_betweenx([y - 0.5, y + 0.5], -row.band, row.band, color=GREY, alpha=0.15, linewidth=0)
     if unit == POINTS:
