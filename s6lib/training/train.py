@@ -11,7 +11,7 @@ from s6lib.data import Dataset
 from s6lib.models.norms import divisors
 from s6lib.records import MOST_SEEDS, Record, RecordError
 from s6lib.records.head import is_name
-from s6lib.training.checkpoint import Checkpoints
+from s6lib.training.checkpoint import Checkpoints, begun
 from s6lib.training.deal import make_deal
 from s6lib.training.live import Live, Watch
 from s6lib.training.precision import default_device, keep_freed_memory, resolve_precision
@@ -38,7 +38,8 @@ def train_together(
     """Trains trials that differ only in name and `l1` as fused networks, one replica per trial and seed.
 
     `seeds` is a number n (seeds 0 .. n - 1) or a list. Replica (trial i, seed j) uses the streams of seed j, so
-    trials are paired by seed. Returns one record per trial. Raises TrialError on settings that do not fit.
+    trials are paired by seed. Returns one record per trial. Raises TrialError on settings that do not fit. Where some
+    trials have seeds already, those that lack the same seeds train together.
 
     `workers` processes share the seeds, by default one per core where there is enough to do, and on a GPU only this
     one; 1 trains in this process. Raises WorkerError when they die again and again. `live` is called after every
@@ -62,9 +63,13 @@ def train_together(
 
     description = dataset.describe()
     found = [records.read(trial, description, precision, seeds) for trial in trials]
-    if missing := [seed for seed in seeds if not all(record and seed in record.seeds for record in found)]:
+    if lacking := group_by_missing(trials, found, seeds):
+        dataset = dataset.to(device)
+        if lacking != {tuple(seeds): list(trials)} and have_begun(trials, dataset, seeds, precision):
+            lacking = {tuple(seed for seed in seeds if any(seed in missing for missing in lacking)): list(trials)}
         try:
-            train_missing(trials, dataset.to(device), missing, precision, workers, live)
+            for missing, some in lacking.items():
+                train_missing(some, dataset, list(missing), precision, workers, live)
         except KeyboardInterrupt as stop:
             print("interrupted; whole epochs are kept, and the same call goes on from them")
             stop.__dict__["_render_traceback_"] = lambda: ["KeyboardInterrupt"]  # Jupyter shows this, not 50 lines
@@ -75,6 +80,23 @@ def train_together(
         folder = paths.interactive_results() / trials[0].study
         raise RecordError(f"{folder}: what was just trained cannot be read back; records.find says why")
     return whole
+
+
+def group_by_missing(
+    trials: Sequence[Trial], found: Sequence[Record | None], seeds: list[int]
+) -> dict[tuple[int, ...], list[Trial]]:
+    """The trials that lack the same seeds of `seeds`, by these seeds; without those that lack none."""
+    groups: dict[tuple[int, ...], list[Trial]] = {}
+    for trial, record in zip(trials, found, strict=True):
+        missing = tuple(seed for seed in seeds if record is None or seed not in record.seeds)
+        groups.setdefault(missing, []).append(trial)
+    return {missing: some for missing, some in groups.items() if missing}
+
+
+def have_begun(trials: Sequence[Trial], dataset: Dataset, seeds: list[int], precision: str) -> bool:
+    """Whether a training of all these trials together left checkpoints, which a training of some could not use."""
+    probe = Trainer(trials, dataset, seeds[:1], precision)
+    return bool(begun(probe.identity(), probe.trial.study, probe.trial.name, workers=0))
 
 
 def train_missing(

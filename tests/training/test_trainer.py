@@ -172,6 +172,44 @@ def test_train_together_keeps_trials_and_seeds_apart(tiny):
         assert record.history.seed.tolist() == [2, 2, 5, 5]
 
 
+def sweep(*values):
+    return [dataclasses.replace(sgd(l1=value), name=f"l1_{value:g}") for value in values]
+
+
+def together_with(records):
+    """Per trial the parts' seeds and how many replicas trained with each."""
+    return [[(part["seeds"], part["provenance"]["replicas_together"]) for part in one.parts] for one in records]
+
+
+def test_a_value_added_to_a_sweep_trains_alone(tiny):
+    # what has all its seeds is not trained again; seeds added to all train together again
+    train_together(sweep(0.0, 1e-1), tiny, 2, device="cpu")
+    three = train_together(sweep(0.0, 1e-1, 1e-3), tiny, 2, device="cpu")
+    assert together_with(three) == [[([0, 1], 4)], [([0, 1], 4)], [([0, 1], 2)]]
+    train_together(sweep(1e-3), tiny, 3, device="cpu")
+    three = train_together(sweep(0.0, 1e-1, 1e-3), tiny, 4, device="cpu")
+    assert together_with(three)[0] == [([0, 1], 4), ([2, 3], 4)]
+    assert together_with(three)[2] == [([0, 1], 2), ([2], 1), ([3], 1)]
+
+
+def test_a_sweep_killed_between_its_records_goes_on_from_its_checkpoint(tiny, monkeypatch):
+    # the first trial's part is there, the second's is not: its epochs are in the checkpoint of both
+    added, add = [], records.add
+
+    def add_one(record):
+        if added:
+            raise KeyboardInterrupt
+        added.append(add(record))
+
+    monkeypatch.setattr(records, "add", add_one)
+    with pytest.raises(KeyboardInterrupt):
+        train_together(sweep(0.0, 1e-1), tiny, 2, device="cpu")
+    monkeypatch.setattr(records, "add", add)
+    monkeypatch.delattr(Trainer, "step")  # no step is left to make
+    both = train_together(sweep(0.0, 1e-1), tiny, 2, device="cpu")
+    assert together_with(both) == [[([0, 1], 4)], [([0, 1], 4)]]
+
+
 def test_same_seed_same_history(tiny):
     # Float32, Adam and dropout: two runs are identical to the last bit.
     trial = sgd(optimiser="adam", normaliser="ghost", l1=1e-4)
