@@ -289,7 +289,7 @@ class Batch:
         if os.environ.get("S6_PAGE") == "no" or self._is_up_to_date(self.request.folder / PAGE, newest):
             return
         command = [sys.executable, "-m", "s6lib", "report", "--results", str(self.request.folder.parent)]
-        command += ["--run", self.request.folder.name]
+        command += ["--run", self.request.folder.name, "--studies", str(self.request.studies_file.absolute())]
         try:
             made = subprocess.run(command, capture_output=True, text=True, timeout=PAGE_LIMIT, check=False)
             said = (made.stderr if made.returncode else made.stdout).strip().splitlines()

@@ -4,7 +4,6 @@ Each copy notes a checksum of the numbers it shows, so that one can see without 
 """
 
 import base64
-import hashlib
 import io
 import json
 import os
@@ -23,6 +22,7 @@ from s6lib import paths
 from s6lib.evidence import measures
 from s6lib.plots.style import palette
 from s6lib.records import replace_file
+from s6lib.records.files import digest_of
 from s6lib.report.committed import Committed, arms_like
 from s6lib.studies import STUDIES
 
@@ -161,7 +161,7 @@ def _cells(notebook: dict) -> list[dict]:
 
 def _checksum(e: Committed, entry: Entry) -> str:
     numbers = [measures.last(e.records[arm], "test_accuracy").round(6).tolist() for arm in entry.arms]
-    return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16]
+    return digest_of(numbers)[:16]
 
 
 # --- the page --------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The committed figures, drawn from committed records. Each carries a checksum of what it shows, so that one can see
 without drawing it again whether it still does."""
 
-import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import pandas as pd
 from s6lib import plots
 from s6lib.evidence import measures, statistics
 from s6lib.records import Record, replace_file
+from s6lib.records.files import digest_of
 from s6lib.report.committed import Committed
 from s6lib.studies import STUDIES
 from s6lib.trial import make_trial
@@ -62,7 +62,7 @@ def outdated(e: Committed) -> list[str]:
 def checksum(shown: list) -> str:
     """Of the numbers in a figure: names and last epochs of records, rows of a benchmark as they are."""
     numbers = [_numbers(one) if hasattr(one, "name") else one for one in shown]
-    return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:16]
+    return digest_of(numbers)[:16]
 
 
 def _numbers(record: Any) -> list:

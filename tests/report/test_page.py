@@ -12,7 +12,7 @@ import pytest
 from pages import NAMES, many, one, page
 from PIL import Image
 
-from s6lib import data, records
+from s6lib import data, paths, records
 from s6lib.__main__ import main
 from s6lib.batch import runner
 from s6lib.batch.progress import Display
@@ -407,9 +407,12 @@ def test_page_that_cannot_be_made_fails_no_batch(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_batch_makes_the_page(tmp_path, monkeypatch, capsys):
+    # also where the table of studies lies elsewhere
     monkeypatch.delenv("S6_PAGE", raising=False)
+    monkeypatch.chdir(tmp_path)
     records.add(one(), tmp_path / "x")
-    runner.Batch(runner.Request(results=tmp_path, run="x"), [], 1, Display()).make_page()
+    request = runner.Request(studies_file=paths.home() / "studies.toml", results=tmp_path, run="x")
+    runner.Batch(request, [], 1, Display()).make_page()
     assert "report: " in capsys.readouterr().out
     assert (tmp_path / "x" / "report.html").stat().st_size > 1e5
     assert not list(Path(tmp_path / "x").glob(".*"))
