@@ -19,7 +19,7 @@ from s6lib.plots import claims
 from s6lib.plots.images import images_of
 from s6lib.plots.style import accuracy_scale, palette_png, trial_style
 from s6lib.studies import STUDIES
-from s6lib.studies.base import RED, published_table
+from s6lib.studies.base import GREEN, GREY, RED, published_table
 
 mpl.use("Agg")
 IMAGES = np.zeros((20, 28, 28), np.uint8)
@@ -344,6 +344,27 @@ def test_forest_shows_every_part_with_its_interval():
     assert legend == ["claim not tested yet", "counts as no difference"]
     assert figure.axes[0].lines[1].get_markerfacecolor() == "white"
     assert plots.forest([], "normalisers").axes[0].texts[0].get_text() == "no records"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "colour"), [("supported, below the margin", GREEN), ("contradicted", RED), ("undecided", GREY)]
+)
+def test_forest_fills_the_dots_of_what_was_tested(monkeypatch, verdict, colour):
+    records = [make_record({"test_accuracy": np.full((5, 2), 99.0)}, arm) for arm in ("gn_l1", "ln_l1", "bn_l1")]
+    rows = [{**row, "verdict": verdict, "looks": [10]} for row in claims.verdicts.verdicts(records)]
+    monkeypatch.setattr(claims.verdicts, "verdicts", lambda _: [row for row in rows if row["parts"]])
+    figure = plots.forest(records, "normalisers")
+    assert figure.legends[0].get_texts()[0].get_text() == f"claim {verdict.partition(',')[0]}"
+    assert figure.axes[0].lines[1].get_markerfacecolor() == figure.axes[0].lines[0].get_color() == colour
+
+
+def test_a_size_of_few_seeds_has_no_whiskers():
+    # neither in the figure nor in its legend
+    few, enough = (
+        plots.accuracy_and_size([make_record({"test_accuracy": [[99.0 + 0.1 * k] for k in range(seeds)]})])
+        for seeds in (2, 5)
+    )
+    assert [ax.containers[0].has_yerr for ax in (few, enough)] == [False, True]
 
 
 def test_the_forest_s_bands_are_the_margins_of_its_parts():

@@ -156,7 +156,7 @@ def two_way_bootstrap(correct_a: np.ndarray, correct_b: np.ndarray, draws: int =
 
     `correct_a` and `correct_b` are bool [R, n] on the same n images. The interval answers for new seeds AND new
     images of the same kind; from few seeds, resampling understates their variation, which Welch's t does not.
-    `sd` is the bootstrap's, `n` the number of images.
+    `sd` is the bootstrap's, `n` the number of seeds of the arm that has fewer.
     Owen 2007, "The pigeonhole bootstrap". Raises ValueError when the images differ in number.
     """
     a, b = (100 * np.asarray(arm, np.float32) for arm in (correct_a, correct_b))
@@ -170,7 +170,7 @@ def two_way_bootstrap(correct_a: np.ndarray, correct_b: np.ndarray, draws: int =
         found.append(np.take_along_axis(gap, source.integers(0, images, (block, images)), 1).mean(1))
     values = np.concatenate(found).astype(float)
     low, high = np.quantile(values, [0.025, 0.975])
-    return Interval(float(a.mean() - b.mean()), float(values.std(ddof=1)), float(low), float(high), images)
+    return Interval(float(a.mean() - b.mean()), float(values.std(ddof=1)), float(low), float(high), min(len(a), len(b)))
 
 
 def _seed_weights(source: np.random.Generator, draws: int, seeds: int) -> np.ndarray:

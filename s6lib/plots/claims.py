@@ -14,7 +14,7 @@ from s6lib.plots.style import PLAIN, data_title, said_empty
 from s6lib.records import Record
 from s6lib.studies.base import BLACK, BLUE, GREEN, GREY, RED
 
-# Of a dot's edge, by the verdict's first words; the dots of what no look has tested are hollow.
+# Of a part's line and dot, by the verdict's first words; the dots of what no look has tested are hollow.
 COLOURS = {"supported": GREEN, "contradicted": RED, "no difference": BLUE, "undecided": GREY, verdicts.UNTESTED: GREY}
 TICKS = (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 FEW_TICKS = (0, 0.1, 1, 10, 100)  # where effects are large

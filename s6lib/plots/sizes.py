@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import cycle
+from math import isnan
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -26,7 +27,8 @@ def accuracy_and_size(records: Sequence[Record], *, ax: Axes) -> str:
         ours = record.trial.study == sizes.STUDY
         colour, marker = trial_style(record)[::2] if ours else (GREY, next(markers))
         found, size = mean_interval(last(record, "test_accuracy")), record.provenance["parameters"]
-        ends = [[abs(end - found.mean)] for end in shown(found)]
+        low, high = shown(found)
+        ends = None if isnan(low) else [[found.mean - low], [high - found.mean]]
         label = f"{record.trial.study}/{record.name}: mean of {found.n} seeds, {record.trial.epochs} epochs"
         label += sizes.in_views(record)
         ax.errorbar([size], [found.mean], ends, fmt=marker, color=colour, ms=6, capsize=3, label=label)

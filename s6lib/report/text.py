@@ -12,7 +12,7 @@ def fixed(value: float, digits: str = "2") -> str:
 
 
 def span(low: float, high: float, digits: str = "2") -> str:
-    """An interval; nan stands for one of too few seeds."""
+    """A range, or an interval, which is nan where there are too few seeds for one."""
     return "not shown" if isnan(low) else f"{fixed(low, digits)} to {fixed(high, digits)}"
 
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import safetensors.torch
@@ -89,13 +90,28 @@ def begun(identity: dict, study: str, trial: str, workers: int) -> list[tuple[li
     """Seeds and threads of the groups that trainings like `identity` have begun with: those with a checkpoint, which
     would be lost, and those dealt for as many workers, which would be dealt alike."""
     groups = []
-    for file in sorted(checkpoint_folder(study, trial).glob("*.json")):
+    for one, dealt, threads, kept in _noted(checkpoint_folder(study, trial)):
+        if {**one, "seeds": identity["seeds"]} == identity and (kept or dealt == workers):
+            groups.append((one["seeds"], threads))
+    return sorted(groups)
+
+
+def left(identity: dict, study: str, trials: Iterable[str]) -> list[tuple[list[dict], list[int]]]:
+    """Settings of the trials, and seeds, of the trainings that have a checkpoint in the folders of `trials` and differ
+    from `identity` in these two at most."""
+    folders = sorted({checkpoint_folder(study, trial) for trial in trials})
+    every = [one for folder in folders for one, _, _, kept in _noted(folder) if kept]
+    alike = [one for one in every if {**identity, "trials": one.get("trials"), "seeds": one.get("seeds")} == one]
+    return [(one["trials"], one["seeds"]) for one in alike]
+
+
+def _noted(folder: Path) -> Iterator[tuple[dict, int, int, bool]]:
+    """Of every training that has begun there: identity, processes, threads, and whether there is a checkpoint."""
+    for file in sorted(folder.glob("*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # gone, or not ours
             about = json.loads(file.read_bytes())
-            same = {**about["identity"], "seeds": identity["seeds"]} == identity
-            if same and (about["workers"] == workers or list(file.parent.glob(f"{file.stem}-*.checkpoint"))):
-                groups.append((about["identity"]["seeds"], about["threads"]))
-    return sorted(groups)
+            kept = any(folder.glob(f"{file.stem}-*.checkpoint"))
+            yield dict(about["identity"]), about["workers"], about["threads"], kept
 
 
 def beat(progress: dict) -> None:

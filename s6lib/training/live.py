@@ -28,15 +28,15 @@ class Watch:
 
     def __init__(self, live: Live | None):
         self.live = live
-        self.rows: dict[int, list[list]] = {}
+        self.rows: dict[tuple[str, int], list[list]] = {}
 
     def __call__(self, trainer: Trainer) -> None:
         """After a step of a training in this process."""
-        if self.live and len(trainer.history) > len(self.rows.get(trainer.seeds[0], [])):
-            self.note(trainer.seeds, so_far(trainer))
+        if self.live and len(trainer.history) > len(self.rows.get((trainer.trial.name, trainer.seeds[0]), [])):
+            self.note(so_far(trainer))
 
-    def note(self, seeds: Sequence[int], rows: list[list]) -> None:
-        """What the training of `seeds` has told."""
-        if self.live and len(rows) > len(self.rows.get(seeds[0], [])):
-            self.rows[seeds[0]] = rows
+    def note(self, rows: list[list]) -> None:
+        """What a training has told: a table that grows, known by its first trial and seed."""
+        if self.live and rows and len(rows) > len(self.rows.get((rows[0][0], rows[0][1]), [])):
+            self.rows[rows[0][0], rows[0][1]] = rows
             self.live(pd.DataFrame(chain(*self.rows.values()), columns=["trial", "seed", "epoch", *COLUMNS]))

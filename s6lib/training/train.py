@@ -11,7 +11,7 @@ from s6lib.data import Dataset
 from s6lib.models.norms import divisors
 from s6lib.records import MOST_SEEDS, Record, RecordError
 from s6lib.records.head import is_name
-from s6lib.training.checkpoint import Checkpoints, begun
+from s6lib.training.checkpoint import Checkpoints, left
 from s6lib.training.deal import make_deal
 from s6lib.training.live import Live, Watch
 from s6lib.training.precision import default_device, keep_freed_memory, resolve_precision
@@ -63,13 +63,9 @@ def train_together(
 
     description = dataset.describe()
     found = [records.read(trial, description, precision, seeds) for trial in trials]
-    if lacking := group_by_missing(trials, found, seeds):
-        dataset = dataset.to(device)
-        if lacking != {tuple(seeds): list(trials)} and have_begun(trials, dataset, seeds, precision):
-            lacking = {tuple(seed for seed in seeds if any(seed in missing for missing in lacking)): list(trials)}
+    if any(record is None or len(record.seeds) < len(seeds) for record in found):
         try:
-            for missing, some in lacking.items():
-                train_missing(some, dataset, list(missing), precision, workers, live)
+            train_lacking(trials, dataset.to(device), found, seeds, precision, workers, Watch(live))
         except KeyboardInterrupt as stop:
             print("interrupted; whole epochs are kept, and the same call goes on from them")
             stop.__dict__["_render_traceback_"] = lambda: ["KeyboardInterrupt"]  # Jupyter shows this, not 50 lines
@@ -82,21 +78,45 @@ def train_together(
     return whole
 
 
-def group_by_missing(
-    trials: Sequence[Trial], found: Sequence[Record | None], seeds: list[int]
-) -> dict[tuple[int, ...], list[Trial]]:
-    """The trials that lack the same seeds of `seeds`, by these seeds; without those that lack none."""
-    groups: dict[tuple[int, ...], list[Trial]] = {}
-    for trial, record in zip(trials, found, strict=True):
-        missing = tuple(seed for seed in seeds if record is None or seed not in record.seeds)
-        groups.setdefault(missing, []).append(trial)
-    return {missing: some for missing, some in groups.items() if missing}
+def train_lacking(
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    found: Sequence[Record | None],
+    seeds: list[int],
+    precision: str,
+    workers: int | None,
+    watch: Watch,
+) -> None:
+    """Trains the seeds that the trials lack in what was `found` of them, as `share` says."""
+    probe = Trainer(trials[:1], dataset, seeds[:1], precision)
+    known = [trial.settings() for trial in trials]
+    begun = [
+        (tuple(map(known.index, settings)), some)
+        for settings, some in left(probe.identity(), trials[0].study, [trial.name for trial in trials])
+        if all(one in known for one in settings) and set(some) <= set(seeds)
+    ]
+    lacking = [set(seeds) - set(record.seeds if record else []) for record in found]
+    for places, some in share(lacking, begun).items():
+        chosen = [seed for seed in seeds if seed in some]
+        train_missing([trials[i] for i in places], dataset, chosen, precision, workers, watch)
 
 
-def have_begun(trials: Sequence[Trial], dataset: Dataset, seeds: list[int], precision: str) -> bool:
-    """Whether a training of all these trials together left checkpoints, which a training of some could not use."""
-    probe = Trainer(trials, dataset, seeds[:1], precision)
-    return bool(begun(probe.identity(), probe.trial.study, probe.trial.name, workers=0))
+def share(
+    lacking: list[set[int]], begun: Sequence[tuple[tuple[int, ...], list[int]]]
+) -> dict[tuple[int, ...], set[int]]:
+    """Which trials, by their places, train which seeds together, from the seeds that each lacks.
+
+    Trials and seeds that had `begun` together go on so, where one of the trials lacks one of the seeds; otherwise the
+    trials that lack the same seeds train together.
+    """
+    shared: dict[tuple[int, ...], set[int]] = {}
+    for places, seeds in begun:
+        if any(lacking[i] & set(seeds) for i in places):
+            shared.setdefault(places, set()).update(seeds)
+            lacking = [lack - set(seeds) if i in places else lack for i, lack in enumerate(lacking)]
+    for missing in {frozenset(lack): None for lack in lacking if lack}:
+        shared.setdefault(tuple(i for i, lack in enumerate(lacking) if lack == missing), set()).update(missing)
+    return shared
 
 
 def train_missing(
@@ -105,7 +125,7 @@ def train_missing(
     missing: list[int],
     precision: str,
     workers: int | None,
-    live: Live | None = None,
+    watch: Watch,
 ) -> None:
     """Deals the seeds `missing` and trains them, here or in worker processes; every group adds its own part."""
     probe = Trainer(trials, dataset, missing[:1], precision)
@@ -113,9 +133,9 @@ def train_missing(
     for group, threads in zip(deal.groups, deal.threads, strict=True):
         checkpoints_of(probe, group).begin(deal.workers, threads)
     if deal.workers > 1:
-        train_in_workers(trials, dataset, deal, precision, live)
+        train_in_workers(trials, dataset, deal, precision, watch)
         return
-    usual, watch = torch.get_num_threads(), Watch(live)
+    usual = torch.get_num_threads()
     try:
         for group, threads in zip(deal.groups, deal.threads, strict=True):
             torch.set_num_threads(threads)

@@ -25,7 +25,7 @@ from s6lib.data import Dataset
 from s6lib.provenance import PACKAGE, source_fingerprint
 from s6lib.training.checkpoint import beat, in_batch
 from s6lib.training.deal import Deal
-from s6lib.training.live import Live, Watch, last_accuracies
+from s6lib.training.live import Watch, last_accuracies
 from s6lib.trial import Trial
 
 LIVES = 2  # of a group: a worker that ended without its work done, killed or by an error, is started once more
@@ -36,11 +36,8 @@ class WorkerError(RuntimeError):
     """Worker processes ended again and again; the message says for which seeds, and why."""
 
 
-def train_in_workers(
-    trials: Sequence[Trial], dataset: Dataset, deal: Deal, precision: str, live: Live | None = None
-) -> None:
-    """Trains every group of `deal`, so many at a time, until all have added their parts; `live` as for
-    `train_together`. Raises WorkerError.
+def train_in_workers(trials: Sequence[Trial], dataset: Dataset, deal: Deal, precision: str, watch: Watch) -> None:
+    """Trains every group of `deal`, so many at a time, until all have added their parts. Raises WorkerError.
 
     However this ends, by an error, Ctrl-C or a notebook's stop button, its workers end with it.
     """
@@ -49,7 +46,7 @@ def train_in_workers(
     head, content = pack(dataset, task)
     todo = [{**head, "seeds": group, "threads": n} for group, n in zip(deal.groups, deal.threads, strict=True)]
     running, deaths = list[Worker](), Counter[int]()
-    with Progress(trials, dataset, deal, live) as progress:
+    with Progress(trials, dataset, deal, watch) as progress:
         try:
             while todo or running:
                 while todo and len(running) < deal.workers:
@@ -159,14 +156,14 @@ def around(threads: int) -> dict[str, str]:
 class Progress:
     """One bar over all groups, by step, and the heartbeat for who watches a batch."""
 
-    def __init__(self, trials: Sequence[Trial], dataset: Dataset, deal: Deal, live: Live | None = None):
+    def __init__(self, trials: Sequence[Trial], dataset: Dataset, deal: Deal, watch: Watch):
         first, seeds = trials[0], sum(map(len, deal.groups))
         self.names, self.epochs = ", ".join(trial.name for trial in trials), first.epochs
         self.steps, self.replicas = -(-len(dataset.train_images) // first.batch_size), seeds * len(trials)
         self.done = {group[0]: 0.0 for group in deal.groups}  # epochs
         self.weights = {group[0]: len(group) for group in deal.groups}
         self.histories: dict[int, list[list]] = {}
-        self.watch = Watch(live)
+        self.watch = watch
         self.since, self.beaten = time.monotonic(), 0
         name = first.name if len(trials) == 1 else f"{len(trials)} trials"
         self.bar = tqdm(
@@ -186,7 +183,7 @@ class Progress:
         done = min(told["epoch"] + told["step"] / self.steps, self.epochs)
         self.done[group[0]] = max(self.done[group[0]], done)
         self.histories[group[0]] = told["history"]
-        self.watch.note(group, told["history"])
+        self.watch.note(told["history"])
 
     def finish(self, group: list[int]) -> None:
         self.done[group[0]] = self.epochs

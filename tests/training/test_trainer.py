@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import re
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from s6lib.studies import NETWORKS
 from s6lib.training import precision, train, train_together
 from s6lib.training import trainer as loop
 from s6lib.training.optim import add_l1_subgradient, make_optimiser, soft_threshold
-from s6lib.training.train import check_seeds
+from s6lib.training.train import check_seeds, share
 from s6lib.training.trainer import Trainer
 from s6lib.trial import Trial, TrialError, make_trial
 
@@ -182,18 +183,23 @@ def together_with(records):
 
 
 def test_a_value_added_to_a_sweep_trains_alone(tiny):
-    # what has all its seeds is not trained again; seeds added to all train together again
+    # what has all its seeds is not trained again; seeds added to all train together again; who watches sees it all
     train_together(sweep(0.0, 1e-1), tiny, 2, device="cpu")
     three = train_together(sweep(0.0, 1e-1, 1e-3), tiny, 2, device="cpu")
     assert together_with(three) == [[([0, 1], 4)], [([0, 1], 4)], [([0, 1], 2)]]
     train_together(sweep(1e-3), tiny, 3, device="cpu")
-    three = train_together(sweep(0.0, 1e-1, 1e-3), tiny, 4, device="cpu")
+    seen = []
+    three = train_together(sweep(0.0, 1e-1, 1e-3), tiny, 4, device="cpu", live=seen.append)
     assert together_with(three)[0] == [([0, 1], 4), ([2, 3], 4)]
     assert together_with(three)[2] == [([0, 1], 2), ([2], 1), ([3], 1)]
+    assert Counter(seen[-1].trial) == {"l1_0": 4, "l1_0.1": 4, "l1_0.001": 2}  # two epochs of each new seed
 
 
-def test_a_sweep_killed_between_its_records_goes_on_from_its_checkpoint(tiny, monkeypatch):
-    # the first trial's part is there, the second's is not: its epochs are in the checkpoint of both
+@pytest.mark.parametrize("values", [(0.0, 1e-1), (0.0, 1e-1, 1e-3)])
+def test_a_sweep_killed_between_its_records_goes_on_from_its_checkpoint(tiny, monkeypatch, values):
+    # one trial's part is there, the next one's is not: its epochs are in the checkpoint of both, also where a third
+    # trial was there before
+    train_together(sweep(*values[2:], 1.0), tiny, 2, device="cpu")
     added, add = [], records.add
 
     def add_one(record):
@@ -203,11 +209,31 @@ def test_a_sweep_killed_between_its_records_goes_on_from_its_checkpoint(tiny, mo
 
     monkeypatch.setattr(records, "add", add_one)
     with pytest.raises(KeyboardInterrupt):
-        train_together(sweep(0.0, 1e-1), tiny, 2, device="cpu")
+        train_together(sweep(*values), tiny, 2, device="cpu")
     monkeypatch.setattr(records, "add", add)
     monkeypatch.delattr(Trainer, "step")  # no step is left to make
-    both = train_together(sweep(0.0, 1e-1), tiny, 2, device="cpu")
-    assert together_with(both) == [[([0, 1], 4)], [([0, 1], 4)]]
+    found = train_together(sweep(*values), tiny, 2, device="cpu")
+    assert together_with(found[:2]) == [[([0, 1], 4)], [([0, 1], 4)]]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "begun", "shared"),
+    [
+        # trials of which none has anything train together, and so do those that lack the same
+        ([{0, 1}, {0, 1}], [], {(0, 1): {0, 1}}),
+        ([{1}, {0, 1}, {1}, set()], [], {(0, 2): {1}, (1,): {0, 1}}),
+        # two had begun, and are in no need of the third; one of them, or all, may lack nothing any more
+        ([{0, 1}, {0, 1}, {0, 1}], [((0, 1), [0, 1])], {(0, 1): {0, 1}, (2,): {0, 1}}),
+        ([set(), {0, 1}], [((0, 1), [0, 1])], {(0, 1): {0, 1}}),
+        ([set(), set(), {0, 1}], [((0, 1), [0, 1])], {(2,): {0, 1}}),
+        # a group of all that goes on, and the seeds that none of them has, are dealt out together
+        ([{0, 1, 2, 3}, {0, 1, 2, 3}], [((0, 1), [0, 1])], {(0, 1): {0, 1, 2, 3}}),
+        # and not what one has already
+        ([set(), {0, 1, 2, 3}], [((0, 1), [0, 1])], {(0, 1): {0, 1}, (1,): {2, 3}}),
+    ],
+)
+def test_what_had_begun_together_goes_on_together(lacking, begun, shared):
+    assert share(lacking, begun) == shared
 
 
 def test_same_seed_same_history(tiny):

@@ -193,7 +193,7 @@ def test_a_group_goes_on_in_as_many_threads(tiny, monkeypatch):
     assert make_deal(probe(tiny), [4, 5, 6, 7], 2) == deal.Deal([[4, 5, 6, 7]], [3], 1)
     used = []
     monkeypatch.setattr(train_module, "train_and_add", lambda *_, **__: used.append(torch.get_num_threads()))
-    train_module.train_missing([sgd()], tiny, [4, 5, 6, 7], "float32", 2)
+    train_module.train_missing([sgd()], tiny, [4, 5, 6, 7], "float32", 2, live.Watch(None))
     assert used == [3]
     assert torch.get_num_threads() == 1
 
@@ -356,7 +356,7 @@ def test_the_bar_moves_by_step_over_all_groups(tiny, monkeypatch, tmp_path):
     # Two epochs of three steps for each of two groups: 12 steps; the mean is over the seeds of both.
     monkeypatch.delenv("S6_QUIET")
     monkeypatch.setenv("S6_HEARTBEAT", str(tmp_path / "beat.json"))
-    with Progress([sgd()], tiny, deal.Deal([[0, 1], [2]], [1, 1], 2)) as progress:
+    with Progress([sgd()], tiny, deal.Deal([[0, 1], [2]], [1, 1], 2), live.Watch(None)) as progress:
         progress.note([0, 1], {"epoch": 0, "step": 2, "history": []})
         progress.show()
         assert (progress.bar.n, progress.bar.total) == (2, 12)
@@ -377,7 +377,9 @@ def test_the_bar_moves_by_step_over_all_groups(tiny, monkeypatch, tmp_path):
 def test_options_pass_through_every_call(tiny, monkeypatch):
     # `train` is `train_together` of one trial, `workers` included.
     asked = []
-    monkeypatch.setattr(train_module, "train_missing", lambda *a: asked.append(a[-2:]) or train_and_add(*a[:-2]))
+    monkeypatch.setattr(
+        train_module, "train_missing", lambda *a: asked.append((a[-2], a[-1].live)) or train_and_add(*a[:-2])
+    )
     train_together([sgd()], tiny, [0], device="cpu", workers=3)
     train(sgd(), tiny, [1], device="cpu", workers=4, live=print)
     assert asked == [(3, None), (4, print)]
@@ -401,9 +403,9 @@ def test_a_watcher_gets_every_epoch_whole(tiny, options):
 def test_a_watcher_gets_all_groups_in_one_table(tiny):
     seen = []
     watch = live.Watch(seen.append)
-    watch.note([0, 1], rows(0, 90.0) + rows(1, 96.0))
-    watch.note([2], rows(2, 99.0))
-    watch.note([2], rows(2, 99.0))  # nothing new
+    watch.note(rows(0, 90.0) + rows(1, 96.0))
+    watch.note(rows(2, 99.0))
+    watch.note(rows(2, 99.0))  # nothing new
     assert [list(table.seed) for table in seen] == [[0, 1], [0, 1, 2]]
 
 
