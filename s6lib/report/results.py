@@ -31,7 +31,7 @@ def difference(e: Committed, a: str, b: str, measure: str = "test_accuracy", dig
 
 def equivalence(e: Committed, a: str, b: str) -> str:
     """p of two one-sided tests within the margin."""
-    return f"p = {statistics.equivalence(*e.pair(a, b)):.2f}"
+    return f"p = {statistics.equivalence(*e.pair(a, b)):.2g}"
 
 
 def sd(e: Committed, arm: str, first: str = "") -> str:
