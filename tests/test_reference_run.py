@@ -130,11 +130,16 @@ def test_five_seeds_of_gap_agree_too_well_and_ten_do_not():
 
 
 def test_ghost_norm_is_not_shown_to_be_as_good_as_batch_norm():
-    # at batch 128 neither a difference nor equivalence; at batch 64 its interval, uncorrected, is just below 0
+    # no interval excludes 0; equivalence, uncorrected, is shown at ghost norm's batch size alone, and the claim undecided
     found = accuracies("regularisers")
-    assert statistics.difference(found["gbn"], found["bn"]).p > 0.05
-    assert statistics.equivalence(found["gbn"], found["bn"]) > 0.05
-    assert 0.01 < statistics.difference(found["gbn"], found["bn_batch64"]).p < 0.05
+    for ghost, batch in (("gbn", "bn"), ("gbn", "bn_batch64"), ("gbn_batch128", "bn")):
+        assert statistics.difference(found[ghost], found[batch]).p > 0.05
+    assert (
+        statistics.equivalence(found["gbn"], found["bn"])
+        > 0.05
+        > statistics.equivalence(found["gbn"], found["bn_batch64"])
+    )
+    assert [row["verdict"] for row in EVIDENCE.verdicts if row["claim"] == "ghost or batch"] == ["undecided"]
 
 
 def test_ghost_norm_is_lowest_in_epoch_6_or_7():
