@@ -130,7 +130,7 @@ def test_five_seeds_of_gap_agree_too_well_and_ten_do_not():
 
 
 def test_ghost_norm_is_not_shown_to_be_as_good_as_batch_norm():
-    # no interval excludes 0; equivalence, uncorrected, is shown at ghost norm's batch size alone, and the claim undecided
+    # no interval excludes 0; equivalence, uncorrected, is shown at ghost norm's batch size alone; the claim is open
     found = accuracies("regularisers")
     for ghost, batch in (("gbn", "bn"), ("gbn", "bn_batch64"), ("gbn_batch128", "bn")):
         assert statistics.difference(found[ghost], found[batch]).p > 0.05
