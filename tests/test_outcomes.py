@@ -48,7 +48,7 @@ def test_what_came_out_names_control_interval_and_seeds():
     e = with_records(bn=[99.0, 99.1, 99.0, 99.1, 99.0], bn_l1=[99.5, 99.4, 99.5, 99.4, 99.5])
     text = e.value("came_out regularisers/bn_l1")
     assert text.startswith("99.46 % after the last epoch (5 seeds, 95 % interval 99.39 to 99.53)")
-    assert "0.42 points against its control `bn` (95 % interval 0.34 to 0.50): higher by this interval alone" in text
+    assert "0.42 points against its control `bn` (95 % interval 0.34 to 0.50): higher by this comparison alone" in text
     assert "control" not in e.value("came_out regularisers/bn")
 
 

@@ -69,7 +69,7 @@ def _against(e: Committed, arm: str, control: str) -> str:
     found = statistics.difference(ours, theirs)
     about = f"{fixed(found.mean)} points against its control `{name}` (95 % interval {ends(found)})"
     shown = controls.in_words(ours, theirs)
-    return f"{about}: {shown}{' by this interval alone' * (shown in ('higher', 'lower'))}"
+    return f"{about}: {shown}{' by this comparison alone' * shown.startswith(('higher', 'lower', 'equal'))}"
 
 
 def _seconds(value: float) -> str:
